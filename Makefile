@@ -1,0 +1,74 @@
+# make help: what there is. Each target sets up what it needs: Python packages in .venv from the lock
+# files, Debian packages by apt-get when that is possible, otherwise it names them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+PROTOS := $(wildcard protos/keymaterial/v1/*.proto)
+STUBS := clients/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format proto bench lock docs clean
+
+help: ## Lists the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(RUNTIME) ## Imports a key of each size into an embedded KMS and shows each step
+	@sh scripts/require openssl:openssl
+	@$(BIN)/keybroker demo
+
+test: $(DEV) ## Runs all tests
+	@sh scripts/require openssl:openssl promtool:prometheus
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+lint: $(DEV) ## Checks style, types, layers, protos, dependencies and generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code && ../$(BIN)/buf breaking --against released.json
+	$(BIN)/python scripts/generate_stubs.py --check
+	$(BIN)/python scripts/generate_errors_doc.py --check
+	$(BIN)/python scripts/generate_emulator_fidelity.py --check
+
+format: $(DEV) ## Formats Python and protos
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	cd protos && ../$(BIN)/buf format -w
+
+proto: $(DEV) ## Generates the Python stubs from protos/
+	$(BIN)/python scripts/generate_stubs.py
+
+docs: $(DEV) ## Generates docs/errors.md and docs/emulator-fidelity.md
+	$(BIN)/python scripts/generate_errors_doc.py
+	$(BIN)/python scripts/generate_emulator_fidelity.py
+
+bench: $(DEV) ## Measures imports against the emulator, beside the vendor's SDK and a floor
+	$(BIN)/python -m tests.benchmarks
+
+lock: $(DEV) ## Renews the lock files
+	$(BIN)/uv pip compile -q -U --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --python-version 3.11 --extra server --extra emulator --no-emit-package keybroker \
+	  pyproject.toml requirements-build.in -o requirements.lock
+	$(BIN)/uv pip compile -q -U --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --python-version 3.11 --extra dev --no-emit-package keybroker -c requirements.lock \
+	  pyproject.toml requirements-build.in -o requirements-dev.lock
+
+clean: ## Removes the virtual environment and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@sh scripts/require $(PYTHON):python3
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV) || (sh scripts/require ensurepip:python3-venv && $(PYTHON) -m venv --clear $(VENV))
+
+$(RUNTIME): requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUNTIME)
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
