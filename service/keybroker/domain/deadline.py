@@ -1,0 +1,32 @@
+"""How much time a call has left."""
+
+from collections.abc import Callable
+
+from keybroker.domain.errors import BrokerError, Reason
+
+
+class Deadline:
+    """A point on a monotonic clock, in seconds."""
+
+    def __init__(self, at: float, *, monotonic: Callable[[], float]) -> None:
+        self._at = at
+        self._monotonic = monotonic
+
+    @classmethod
+    def after(cls, seconds: float, *, monotonic: Callable[[], float]) -> "Deadline":
+        """The deadline `seconds` from now."""
+        return cls(monotonic() + seconds, monotonic=monotonic)
+
+    def remaining_seconds(self) -> float:
+        """What is left; 0.0 when it has passed."""
+        return max(0.0, self._at - self._monotonic())
+
+    def require(self, seconds: float, *, step: str) -> float:
+        """Returns what is left, if that is at least `seconds`.
+
+        Reasons: DEADLINE_TOO_SHORT.
+        """
+        remaining = self.remaining_seconds()
+        if remaining < seconds:
+            raise BrokerError(Reason.DEADLINE_TOO_SHORT, f"The deadline leaves no time for: {step}.")
+        return remaining
