@@ -1,0 +1,56 @@
+"""Python client of keybroker: KeyBrokerClient, its asyncio twin, and the errors that they raise.
+
+Knows the broker's API (keymaterial.v1) and gRPC, and nothing of the broker's own code. The messages
+that callers build or compare are re-exported here; the others are in keymaterial.v1.
+"""
+
+from keymaterial.v1.types_pb2 import (
+    ExternalKey,
+    ImportEvidence,
+    KeyCheckValue,
+    KeyOrigin,
+    KeySpec,
+    KeyState,
+    NewKey,
+    ParametersSource,
+    WrappingAlgorithm,
+)
+
+from keybroker_client.aio import AsyncKeyBrokerClient
+from keybroker_client.client import KeyBrokerClient
+from keybroker_client.errors import (
+    AlreadyBoundError,
+    ImportInProgressError,
+    InvalidArgumentError,
+    KeyBrokerError,
+    NotFoundError,
+    PreconditionFailedError,
+    QuotaExceededError,
+    ThrottledError,
+    UnavailableError,
+    UnresolvedError,
+)
+
+__all__ = [
+    "AlreadyBoundError",
+    "AsyncKeyBrokerClient",
+    "ExternalKey",
+    "ImportEvidence",
+    "ImportInProgressError",
+    "InvalidArgumentError",
+    "KeyBrokerClient",
+    "KeyBrokerError",
+    "KeyCheckValue",
+    "KeyOrigin",
+    "KeySpec",
+    "KeyState",
+    "NewKey",
+    "NotFoundError",
+    "ParametersSource",
+    "PreconditionFailedError",
+    "QuotaExceededError",
+    "ThrottledError",
+    "UnavailableError",
+    "UnresolvedError",
+    "WrappingAlgorithm",
+]
