@@ -1,0 +1,1 @@
+"""The contract of the port to the KMS, and a fake that keeps it."""
