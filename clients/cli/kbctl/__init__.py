@@ -1,0 +1,1 @@
+"""kbctl: the command line of keybroker, built on keybroker_client and nothing else of this project."""

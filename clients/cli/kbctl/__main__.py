@@ -1,0 +1,55 @@
+"""The command kbctl: reads the command line, runs one command, reports errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from keybroker_client import KeyBrokerError
+
+from kbctl import health, importing, keys, wrapping
+from kbctl.arguments import Commands
+from kbctl.connection import connect, require_broker
+from kbctl.failures import Exit, UsageError, report, report_local
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+GROUPS = (importing, keys, wrapping, health)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every command."""
+    commands = Commands()
+    for group in GROUPS:
+        group.add_commands(commands)
+    return commands.parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code. Wrong options end in SystemExit(2), as argparse does it."""
+    args = build_parser().parse_args(argv)
+    try:
+        return _run(args)
+    except UsageError as error:
+        return report_local(str(error), args.output, Exit.USAGE)
+    except KeyBrokerError as error:
+        return report(error, args.output)
+    except KeyboardInterrupt:
+        text = (
+            "interrupted: the change may have happened, look with 'kbctl describe'" if args.changes else "interrupted"
+        )
+        return report_local(text, args.output, Exit.INTERRUPTED)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with connect(args) as client:
+        if args.changes:
+            require_broker(client)
+        exit_code: int = args.run(client, args)
+        return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The parts of the command line that several commands share: common options, specs, algorithms, tags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import keybroker_client as kc
+
+from kbctl.failures import MEANINGS, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Run = Callable[[kc.KeyBrokerClient, argparse.Namespace], int]
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+SPECS: Mapping[str, int] = {
+    "aes-128": kc.KeySpec.KEY_SPEC_AES_128,
+    "aes-192": kc.KeySpec.KEY_SPEC_AES_192,
+    "aes-256": kc.KeySpec.KEY_SPEC_AES_256,
+}
+ALGORITHMS: Mapping[str, int] = {
+    "oaep-sha256": kc.WrappingAlgorithm.WRAPPING_ALGORITHM_RSAES_OAEP_SHA_256,
+    "pkcs1-v1.5": kc.WrappingAlgorithm.WRAPPING_ALGORITHM_RSAES_PKCS1_V1_5,
+}
+# What else people call them: short, as the KMS does, as the .proto does.
+ALGORITHM_ALIASES = {
+    "oaep": "oaep-sha256",
+    "rsaes_oaep_sha_256": "oaep-sha256",
+    "wrapping_algorithm_rsaes_oaep_sha_256": "oaep-sha256",
+    "pkcs1": "pkcs1-v1.5",
+    "rsaes_pkcs1_v1_5": "pkcs1-v1.5",
+    "wrapping_algorithm_rsaes_pkcs1_v1_5": "pkcs1-v1.5",
+}
+
+
+class Commands:
+    """The parser of kbctl, to which each command group adds its commands."""
+
+    def __init__(self) -> None:
+        exits = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
+        self.parser = argparse.ArgumentParser(
+            prog="kbctl",
+            description="Imports external key material into Dedicated KMS through a keybroker.",
+            epilog=f"exit codes:\n{exits}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.parser.add_argument("--version", action="version", version=f"kbctl {version('keybroker')}")
+        _add_common_options(self.parser, defaults=True)
+        self._commands = self.parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(self, name: str, run: Run, *, about: str, changes: bool, instance: bool = True) -> argparse.ArgumentParser:
+        """Adds a command. One that changes state takes --request-id; one about a CMK takes --instance."""
+        parser = self._commands.add_parser(name, help=about, description=f"{about}.", allow_abbrev=False)
+        parser.set_defaults(run=run, changes=changes)
+        _add_common_options(parser, defaults=False)
+        if instance:
+            parser.add_argument(
+                "--instance",
+                default="",
+                metavar="NAME",
+                help="KMS instance by its name at the broker (default: its own)",
+            )
+        if changes:
+            parser.add_argument("--request-id", metavar="UUID", help="id of the request (default: a new one)")
+        return parser
+
+
+def add_new_key_options(parser: argparse.ArgumentParser, *, spec_required: bool) -> None:
+    """Adds the options that describe a CMK to create."""
+    parser.add_argument("--spec", choices=SPECS, required=spec_required, help="type and size of the new CMK")
+    parser.add_argument("--alias", metavar="ALIAS", help='alias of the new CMK, "alias/..."')
+    parser.add_argument("--description", metavar="TEXT", help="free text, no secrets")
+    parser.add_argument("--tag", action="append", type=_tag, default=[], metavar="KEY=VALUE", help="tag; repeatable")
+
+
+def new_key(args: argparse.Namespace) -> kc.NewKey:
+    """The CMK to create that the options describe."""
+    tags = dict(args.tag)
+    if len(tags) < len(args.tag):
+        raise UsageError("--tag: the same key is given twice")
+    return kc.NewKey(
+        key_spec=kc.KeySpec.Name(SPECS[args.spec]), alias=args.alias, description=args.description, tags=tags
+    )
+
+
+def add_algorithm_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --algorithm."""
+    known = " or ".join(ALGORITHMS)
+    parser.add_argument(
+        "--algorithm", type=_algorithm, metavar="NAME", help=f"wrapping algorithm, {known} (default: oaep-sha256)"
+    )
+
+
+def _add_common_options(parser: argparse.ArgumentParser, *, defaults: bool) -> None:
+    """Adds the options that go before or after the command; given in both places, the later counts."""
+    group = parser.add_argument_group("connection and output")
+
+    def add(name: str, default: object, **settings: Any) -> None:  # noqa: ANN401 - as add_argument
+        group.add_argument(name, default=default if defaults else argparse.SUPPRESS, **settings)
+
+    address = os.environ.get("KBCTL_ADDRESS", DEFAULT_ADDRESS)
+    add("--address", address, metavar="HOST:PORT", help=f"the broker (KBCTL_ADDRESS; default: {DEFAULT_ADDRESS})")
+    add("--tls", default=False, action="store_true", help="use TLS; without --tls-ca with gRPC's own root certificates")
+    add("--tls-ca", default=None, metavar="FILE", help="PEM certificates that vouch for the broker; implies --tls")
+    add("--tls-cert", default=None, metavar="FILE", help="PEM certificate of this client; needs --tls-key")
+    add("--tls-key", default=None, metavar="FILE", help="PEM private key of --tls-cert")
+    add("--allow-insecure", default=False, action="store_true", help="allow another host without TLS")
+    add("--timeout", default=None, type=_seconds, metavar="SECONDS", help="for a call (default: 15, reads 10)")
+    add("--output", default="table", choices=("table", "json"), help="for people or for programs (default: table)")
+
+
+def _algorithm(text: str) -> str:
+    name = text.lower()
+    name = ALGORITHM_ALIASES.get(name, name)
+    if name not in ALGORITHMS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(ALGORITHMS)}")
+    return name
+
+
+def _tag(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:  # noqa: PLR2004 - an hour: not a number and infinity are no timeouts
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 3600")
+    return seconds

@@ -1,0 +1,69 @@
+"""kbctl import: the broker generates the key material."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keybroker_client as kc
+
+from kbctl.arguments import ALGORITHMS, add_algorithm_option, add_new_key_options, new_key
+from kbctl.failures import Exit, UsageError
+from kbctl.output import as_json, check_value_text, instant, key_rows, label, show
+
+if TYPE_CHECKING:
+    import argparse
+
+    from keymaterial.v1.key_broker_service_pb2 import ImportExternalKeyResponse
+
+    from kbctl.arguments import Commands
+    from kbctl.output import Row
+
+
+def add_commands(commands: Commands) -> None:
+    """Adds import."""
+    parser = commands.add("import", import_key, about="Generate key material and import it into a CMK", changes=True)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--key-id", metavar="ID", help="an existing CMK in PENDING_IMPORT: key id or ARN")
+    target.add_argument("--new-key", action="store_true", help="create the CMK first; needs --spec")
+    add_new_key_options(parser, spec_required=False)
+    add_algorithm_option(parser)
+    parser.add_argument("--validate-only", action="store_true", help="check everything, change nothing")
+
+
+def import_key(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
+    """Imports, and shows the CMK with the evidence."""
+    _check_new_key_options(args)
+    answer = client.import_external_key(
+        key_id=args.key_id,
+        new_key=new_key(args) if args.new_key else None,
+        wrapping_algorithm=ALGORITHMS[args.algorithm] if args.algorithm else None,
+        validate_only=args.validate_only,
+        instance=args.instance,
+        request_id=args.request_id,
+    )
+    check_value = check_value_text(answer.key_check_value)
+    show(args, _rows(answer, check_value), as_json(answer) | {"check_value": check_value})
+    return Exit.OK
+
+
+def _check_new_key_options(args: argparse.Namespace) -> None:
+    if args.new_key and not args.spec:
+        raise UsageError("--new-key needs --spec")
+    if not args.new_key and (args.spec or args.alias or args.description or args.tag):
+        raise UsageError("--spec, --alias, --description and --tag are for --new-key")
+
+
+def _rows(answer: ImportExternalKeyResponse, check_value: str) -> list[Row]:
+    algorithm = label(kc.WrappingAlgorithm, answer.wrapping_algorithm)
+    if not answer.evidence:
+        return [("result", "checks passed, nothing was changed"), *key_rows(answer.key), ("algorithm", algorithm)]
+    return [
+        ("result", "imported (repeated answer)" if answer.replayed else "imported"),
+        *key_rows(answer.key),
+        ("check value", check_value),
+        ("evidence", label(kc.ImportEvidence, answer.evidence)),
+        ("algorithm", algorithm),
+        ("parameters", label(kc.ParametersSource, answer.parameters_source)),
+        ("imported", instant(answer, "import_time")),
+        ("KMS request id", answer.kms_request_id),
+    ]
