@@ -34,6 +34,14 @@ class CmkName:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyReference:
+    """How a caller named a CMK: a key id, or an alias where one is allowed. `account` is set if an ARN named it."""
+
+    key_id: str
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ExternalKey:
     """A CMK as the KMS described it. `spec` is None for one that takes no AES material from outside."""
 

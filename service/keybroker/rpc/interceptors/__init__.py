@@ -1,0 +1,1 @@
+"""What happens around every RPC: errors outermost, then deadline, metrics, logging."""

@@ -1,0 +1,95 @@
+"""The gRPC server: the service, health, reflection, interceptors, limits, drain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+from keymaterial.v1 import key_broker_service_pb2
+from keymaterial.v1.key_broker_service_pb2_grpc import add_KeyBrokerServiceServicer_to_server
+
+from keybroker.rpc.interceptors.unary import UnaryInterceptor
+from keybroker.rpc.servicer import KeyBrokerServicer
+
+SERVICE = key_broker_service_pb2.DESCRIPTOR.services_by_name["KeyBrokerService"].full_name
+MAX_REQUEST_BYTES = 128 * 1024  # the longest description, token and material together are below 64 KiB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTls:
+    """Certificate chain and private key, PEM."""
+
+    certificate_chain: bytes
+    private_key: bytes
+
+    def __repr__(self) -> str:
+        return "ServerTls(…)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """How long connections live and how they are kept alive. In seconds."""
+
+    keepalive_seconds: float
+    max_connection_age_seconds: float
+    max_connection_age_grace_seconds: float
+
+
+class GrpcServer:
+    """Health says NOT_SERVING until `serving`, and again from `drain` on."""
+
+    def __init__(
+        self,
+        *,
+        servicer: KeyBrokerServicer,
+        interceptors: Sequence[UnaryInterceptor],
+        limits: ServerLimits,
+        reflect: bool,
+    ) -> None:
+        self._server = aio.server(interceptors=list(interceptors), options=_options(limits))
+        add_KeyBrokerServiceServicer_to_server(servicer, self._server)
+        self._health = health_aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if reflect:
+            names = (SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, address: str, tls: ServerTls | None) -> int:
+        """Binds, NOT_SERVING; returns the port. Raises RuntimeError if the address can't be bound."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if tls is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            credentials = grpc.ssl_server_credentials([(tls.private_key, tls.certificate_chain)])
+            port = self._server.add_secure_port(address, credentials)
+        await self._server.start()
+        return int(port)
+
+    async def serving(self) -> None:
+        """From now on health says SERVING."""
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Takes no new calls and waits for those under way, up to the grace period."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+
+    async def _set_health(self, status: "health_pb2.HealthCheckResponse.ServingStatus") -> None:
+        for service in ("", SERVICE):
+            await self._health.set(service, status)
+
+
+def _options(limits: ServerLimits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server
+        ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.keepalive_time_ms", int(limits.keepalive_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_connection_age_ms", int(limits.max_connection_age_seconds * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(limits.max_connection_age_grace_seconds * 1000)),
+    ]

@@ -1,0 +1,86 @@
+"""keymaterial.v1.KeyBrokerService: hands each RPC to a worker thread."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from keymaterial.v1 import key_broker_service_pb2 as pb
+from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceServicer
+
+from keybroker.domain.errors import BrokerError
+from keybroker.rpc.call import CURRENT_CALL, Call
+from keybroker.rpc.handlers import Handlers
+from keybroker.rpc.import_meter import ImportMeter
+from keybroker.rpc.interceptors.unary import Context
+from keybroker.rpc.workers import Workers
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class KeyBrokerServicer(KeyBrokerServiceServicer):
+    """The asyncio shell: nothing here blocks, and nothing here decides."""
+
+    def __init__(self, *, handlers: Handlers, workers: Workers, meter: ImportMeter) -> None:
+        self._handlers = handlers
+        self._workers = workers
+        self._meter = meter
+
+    async def ImportExternalKey(
+        self, request: pb.ImportExternalKeyRequest, context: Context
+    ) -> pb.ImportExternalKeyResponse:
+        """See the .proto."""
+        return await self._import(self._handlers.import_external_key, request)
+
+    async def CreateExternalKey(
+        self, request: pb.CreateExternalKeyRequest, context: Context
+    ) -> pb.CreateExternalKeyResponse:
+        """See the .proto."""
+        return await self._run(self._handlers.create_external_key, request)
+
+    async def GetImportParameters(
+        self, request: pb.GetImportParametersRequest, context: Context
+    ) -> pb.GetImportParametersResponse:
+        """See the .proto."""
+        return await self._run(self._handlers.get_import_parameters, request)
+
+    async def ImportWrappedKeyMaterial(
+        self, request: pb.ImportWrappedKeyMaterialRequest, context: Context
+    ) -> pb.ImportWrappedKeyMaterialResponse:
+        """See the .proto."""
+        return await self._import(self._handlers.import_wrapped_key_material, request)
+
+    async def DescribeKey(self, request: pb.DescribeKeyRequest, context: Context) -> pb.DescribeKeyResponse:
+        """See the .proto."""
+        return await self._run(self._handlers.describe_key, request)
+
+    async def ScheduleKeyDeletion(
+        self, request: pb.ScheduleKeyDeletionRequest, context: Context
+    ) -> pb.ScheduleKeyDeletionResponse:
+        """See the .proto."""
+        return await self._run(self._handlers.schedule_key_deletion, request)
+
+    async def CancelKeyDeletion(
+        self, request: pb.CancelKeyDeletionRequest, context: Context
+    ) -> pb.CancelKeyDeletionResponse:
+        """See the .proto."""
+        return await self._run(self._handlers.cancel_key_deletion, request)
+
+    async def _run(self, handle: Callable[[Request, Call], Response], request: Request) -> Response:
+        call = CURRENT_CALL.get()
+        return await self._workers.run(lambda: handle(request, call))
+
+    async def _import(self, handle: Callable[[Request, Call], Response], request: Request) -> Response:
+        started = False
+        call = CURRENT_CALL.get()
+
+        def work() -> Response:
+            nonlocal started
+            started = True
+            return handle(request, call)
+
+        try:
+            return await self._workers.run(work)
+        except BrokerError as error:
+            if not started:
+                self._meter.refused(error.reason)
+            raise

@@ -1,0 +1,39 @@
+"""Structured logs: one JSON object a line, on standard error.
+
+What may be logged is decided where it is logged (rpc/call.py lists the fields). Exceptions are logged by their types
+and places, never by their texts: a text may quote what it failed on. The HTTP client's own logger is silenced: it
+prints URLs, and the KMS's URLs carry tokens and wrapped material.
+"""
+
+import logging
+import sys
+import traceback
+
+import structlog
+
+
+def configure_logs(level: str) -> None:
+    """Sends this process's logs to standard error from `level` (DEBUG, INFO, WARNING, ERROR) on."""
+    number = logging.getLevelNamesMapping()[level]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
+
+
+def exception_chain(error: BaseException) -> list[str]:
+    """An exception and its causes, outermost first, each as its type and where it was raised; no texts."""
+    chain: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        frames = traceback.extract_tb(current.__traceback__)
+        place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
+        chain.append(f"{type(current).__module__}.{type(current).__qualname__}{place}")
+        current = current.__cause__ or current.__context__
+    return chain

@@ -1,0 +1,120 @@
+"""Creates, reads and deletes CMKs. Each change is sent once.
+
+There is no DeleteKeyMaterial: on Dedicated KMS only the deletion of the CMK removes its material (the seed's notes).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from keybroker.domain.deadline import Deadline
+from keybroker.domain.errors import BrokerError, KmsError, Reason
+from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, NewKey, check_external, check_importable
+from keybroker.ports import Kms, KmsReply
+from keybroker.usecases.keys import Keys
+from keybroker.usecases.obtain_import_parameters import ImportParametersCache
+from keybroker.usecases.progress import Progress
+
+
+class ManageKeys:
+    """The steps around an import."""
+
+    def __init__(self, *, keys: Keys, cache: ImportParametersCache) -> None:
+        self._keys = keys
+        self._cache = cache
+
+    def describe(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> ExternalKey:
+        """Reads the CMK. Reasons: KEY_NOT_FOUND, the KMS_… reasons."""
+        return self._keys.describe(kms, reference, deadline=deadline)
+
+    def check_alias_free(self, kms: Kms, new_key: NewKey, *, deadline: Deadline) -> None:
+        """Raises if the alias that is wanted is taken. Reasons: ALIAS_ALREADY_EXISTS, the KMS_… reasons."""
+        if not new_key.alias:
+            return
+        try:
+            kms.describe_key(new_key.alias, deadline=deadline)
+        except KmsError as error:
+            if error.reason is Reason.KEY_NOT_FOUND:
+                return
+            raise
+        raise BrokerError(
+            Reason.ALIAS_ALREADY_EXISTS, "Another CMK has this alias.", metadata={"field": "new_key.alias"}
+        )
+
+    def create(
+        self, kms: Kms, new_key: NewKey, *, progress: Progress, deadline: Deadline
+    ) -> tuple[ExternalKey, KmsReply]:
+        """Creates a CMK that waits for its material, and gives it its alias.
+
+        Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, the KMS_… reasons.
+        """
+        self.check_alias_free(kms, new_key, deadline=deadline)
+        try:
+            key, reply = kms.create_key(new_key, deadline=deadline)
+        except KmsError as error:
+            if error.committed_nothing:
+                raise
+            raise BrokerError(
+                Reason.CREATE_OUTCOME_UNKNOWN,
+                "CreateKey was sent and no answer settled whether there is a new CMK.",
+                metadata=error.metadata,
+            ) from error
+        progress.created_key_id = key.name.key_id
+        check_importable(key, dkms_instance_id=kms.dkms_instance_id)
+        self._keys.saw(kms, key)
+        if new_key.alias:
+            with _outcome_unknown(key.name, "CreateAlias"):
+                kms.create_alias(key.name.key_id, new_key.alias, deadline=deadline)
+        return key, reply
+
+    def schedule_deletion(
+        self, kms: Kms, reference: KeyReference, *, pending_window: timedelta, deadline: Deadline
+    ) -> tuple[ExternalKey, KmsReply]:
+        """Schedules the deletion of an external CMK after a waiting period of whole days.
+
+        Reasons: KEY_NOT_FOUND, KEY_NOT_ON_INSTANCE, KEY_ORIGIN_NOT_EXTERNAL, KEY_STATE_CONFLICT,
+        CHANGE_OUTCOME_UNKNOWN, the KMS_… reasons.
+        """
+        cmk = self._own(kms, reference, deadline)
+        with _outcome_unknown(cmk, "ScheduleKeyDeletion"):
+            reply = kms.schedule_key_deletion(cmk.key_id, pending_window_days=pending_window.days, deadline=deadline)
+        self._cache.drop_all(cmk)
+        return self._read_after(kms, cmk, reply, deadline), reply
+
+    def cancel_deletion(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:
+        """Cancels a scheduled deletion. Reasons: as schedule_deletion."""
+        cmk = self._own(kms, reference, deadline)
+        with _outcome_unknown(cmk, "CancelKeyDeletion"):
+            reply = kms.cancel_key_deletion(cmk.key_id, deadline=deadline)
+        return self._read_after(kms, cmk, reply, deadline), reply
+
+    def _own(self, kms: Kms, reference: KeyReference, deadline: Deadline) -> CmkName:
+        key = self._keys.describe(kms, reference, deadline=deadline)
+        check_external(key, dkms_instance_id=kms.dkms_instance_id)
+        return key.name
+
+    def _read_after(self, kms: Kms, cmk: CmkName, reply: KmsReply, deadline: Deadline) -> ExternalKey:
+        self._keys.forget(kms, cmk)
+        try:
+            return self._keys.describe(kms, KeyReference(cmk.key_id), deadline=deadline)
+        except BrokerError as error:
+            raise BrokerError(
+                Reason.CHANGE_OUTCOME_UNKNOWN,
+                "The KMS accepted the change, but the CMK could not be read afterwards.",
+                metadata={"key_id": cmk.key_id, "kms_request_id": reply.request_id},
+            ) from error
+
+
+@contextmanager
+def _outcome_unknown(cmk: CmkName, change: str) -> Iterator[None]:
+    """Tells a change that may have happened from one that provably did not."""
+    try:
+        yield
+    except KmsError as error:
+        if error.committed_nothing:
+            raise
+        raise BrokerError(
+            Reason.CHANGE_OUTCOME_UNKNOWN,
+            f"{change} was sent and no answer settled whether it was done.",
+            metadata=error.metadata | {"key_id": cmk.key_id},
+        ) from error
