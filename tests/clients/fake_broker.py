@@ -127,14 +127,15 @@ class Received:
 class FakeBroker:
     """The server: a context manager that listens between enter and exit."""
 
-    def __init__(self, *, credentials: grpc.ServerCredentials | None = None) -> None:
+    def __init__(self, *, credentials: grpc.ServerCredentials | None = None, health: bool = True) -> None:
         self.answers = default_answers()
         self.calls: list[Received] = []
         self.health = HealthServicer()
         self._pool = ThreadPoolExecutor(4)
         self._server = grpc.server(self._pool)
         add_KeyBrokerServiceServicer_to_server(self, self._server)  # type: ignore[arg-type]
-        add_HealthServicer_to_server(self.health, self._server)
+        if health:
+            add_HealthServicer_to_server(self.health, self._server)
         if credentials is None:
             port = self._server.add_insecure_port("127.0.0.1:0")
         else:

@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(args)
     except UsageError as error:
         return report_local(str(error), args.output, Exit.USAGE)
+    except UnicodeError:
+        return report_local("an argument is not UTF-8 text", args.output, Exit.USAGE)
     except KeyBrokerError as error:
         return report(error, args.output)
     except KeyboardInterrupt:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     Run = Callable[[kc.KeyBrokerClient, argparse.Namespace], int]
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-SPECS: Mapping[str, int] = {
+SPECS: Mapping[str, kc.KeySpec] = {
     "aes-128": kc.KeySpec.KEY_SPEC_AES_128,
     "aes-192": kc.KeySpec.KEY_SPEC_AES_192,
     "aes-256": kc.KeySpec.KEY_SPEC_AES_256,
 }
-ALGORITHMS: Mapping[str, int] = {
+ALGORITHMS: Mapping[str, kc.WrappingAlgorithm] = {
     "oaep-sha256": kc.WrappingAlgorithm.WRAPPING_ALGORITHM_RSAES_OAEP_SHA_256,
     "pkcs1-v1.5": kc.WrappingAlgorithm.WRAPPING_ALGORITHM_RSAES_PKCS1_V1_5,
 }
@@ -83,9 +83,7 @@ def new_key(args: argparse.Namespace) -> kc.NewKey:
     tags = dict(args.tag)
     if len(tags) < len(args.tag):
         raise UsageError("--tag: the same key is given twice")
-    return kc.NewKey(
-        key_spec=kc.KeySpec.Name(SPECS[args.spec]), alias=args.alias, description=args.description, tags=tags
-    )
+    return kc.NewKey(key_spec=SPECS[args.spec], alias=args.alias, description=args.description, tags=tags)
 
 
 def add_algorithm_option(parser: argparse.ArgumentParser) -> None:

@@ -37,12 +37,12 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.OK: "done",
     Exit.FAILED: "another error, or a refusal by something in front of the broker",
-    Exit.USAGE: "wrong arguments or local files; nothing was sent",
+    Exit.USAGE: "wrong arguments or local files; nothing was changed",
     Exit.INVALID_ARGUMENT: "the broker or the KMS refused an argument",
     Exit.NOT_FOUND: "no such CMK",
     Exit.PRECONDITION_FAILED: "the CMK, the account or the operator's settings do not allow it",
     Exit.UNRESOLVED: "the change may have happened: look with 'kbctl describe' before anything else",
-    Exit.TRY_LATER: "unavailable, throttled or overloaded; the same command can be tried later",
+    Exit.TRY_LATER: "unavailable, throttled or overloaded: try later (with --key-id if a CMK was created)",
     Exit.NOT_SERVING: "the broker answers that it is not serving (health)",
     Exit.INTERRUPTED: "interrupted; the outcome of a change is unknown",
 }
@@ -84,7 +84,7 @@ def _as_line(error: kc.KeyBrokerError, advice: str) -> str:
     message = error.message if error.message.endswith(".") else f"{error.message}."
     told = message if advice in message else f"{message} {advice}"
     facts = {
-        "created CMK": error.created_key_id,
+        "created CMK, to go on with by --key-id:": error.created_key_id,
         "field": error.field,
         "retry after seconds": error.retry_after_seconds and f"{error.retry_after_seconds:g}",
         "request id": error.request_id,

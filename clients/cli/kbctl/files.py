@@ -60,7 +60,7 @@ def write_private(contents: Mapping[Path, bytes]) -> None:
         for temporary_path, path in staged:
             temporary_path.replace(path)
     except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}") from error
+        raise UsageError(str(error)) from error
     finally:
         for temporary_path, _ in staged:
             temporary_path.unlink(missing_ok=True)

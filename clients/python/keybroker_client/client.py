@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceStub
 

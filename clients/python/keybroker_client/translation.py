@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 from keymaterial.v1.error_reason_pb2 import ErrorReason
 
 from keybroker_client import errors
@@ -94,9 +94,11 @@ def _from_elsewhere(error: grpc.RpcError, request: Message) -> errors.KeyBrokerE
     """An error of gRPC, of a proxy, or of a server that is not keybroker: its text is not repeated."""
     code = error.code()
     cls = _class_by_code(code, request, refused=code in REFUSALS)
-    message = f"gRPC answered {code.name} without the broker's own account of it"
+    message = f"no account from the broker, only the code {code.name}"
     if code is grpc.StatusCode.UNAVAILABLE:  # says why there is no connection: refused, name unknown, TLS
-        message = f"{message}: {error.details()}"
+        message = f"no answer from the broker: {error.details()}"
+    elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = "no answer from the broker in time"
     if cls is errors.UnresolvedError:
         message = f"{message}. Whether the change happened is unknown"
     return cls(message, code=code, request_id=request_id_of(request))
