@@ -1,0 +1,108 @@
+"""The command `keybroker`: serve, check-config, demo, version."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from keybroker import __version__
+from keybroker.app import App, serve
+from keybroker.settings import ConfigurationError, Settings, load_settings
+from keybroker.telemetry.logs import configure_logs
+
+EXIT_CONFIGURATION = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command. Exit status: 0 done, 1 failed, 2 the configuration or the arguments are wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ConfigurationError as error:
+        print(f"keybroker: the configuration can't be used:\n{error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="keybroker", description="Imports external key material into a Dedicated KMS instance, as a gRPC service."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serving = commands.add_parser("serve", help="serve until SIGTERM")
+    serving.add_argument("--config", type=Path, metavar="FILE", help="configuration, YAML")
+    serving.add_argument(
+        "--emulator",
+        action="store_true",
+        help="serve beside an embedded KMS on 127.0.0.1:8088, without a configuration",
+    )
+    serving.set_defaults(run=_serve)
+    checking = commands.add_parser("check-config", help="check a configuration and say what it gives")
+    checking.add_argument("--config", type=Path, metavar="FILE", help="configuration, YAML")
+    checking.set_defaults(run=_check_config)
+    demo = commands.add_parser("demo", help="import a key of each size into an embedded KMS and show each step")
+    demo.set_defaults(run=_demo)
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(run=_version)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if options.emulator and options.config:
+        raise ConfigurationError("--emulator brings its own configuration: leave --config out")
+    if options.emulator:
+        return _serve_with_emulator()
+    settings = load_settings(options.config)
+    configure_logs(settings.logs.level)
+    asyncio.run(serve(App(settings)))
+    return 0
+
+
+def _serve_with_emulator() -> int:
+    from keybroker.embedded import embedded_credentials, embedded_emulator, embedded_settings  # noqa: PLC0415
+
+    with embedded_emulator(port=8088) as emulator:
+        settings = embedded_settings(
+            emulator, grpc_address="127.0.0.1:50051", http_address="127.0.0.1:9464", log_level="INFO"
+        )
+        configure_logs(settings.logs.level)
+        app = App(settings, credentials=embedded_credentials)
+        asyncio.run(serve(app, on_started=lambda _: print(_where(settings), flush=True)))
+    return 0
+
+
+def _where(settings: Settings) -> str:
+    return (
+        f"keybroker {__version__} serves gRPC on {settings.server.grpc_address} and HTTP on "
+        f"{settings.server.http_address}, beside an embedded KMS. Try:\n"
+        "  grpcurl -plaintext 127.0.0.1:50051 list\n"
+        "  kbctl import --new-key --spec aes-256\n"
+        "Ctrl-C ends it."
+    )
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    settings = load_settings(options.config)
+    App(settings)
+    server = settings.server
+    print("The configuration is good.")
+    print(f"gRPC {server.grpc_address} ({'TLS' if server.tls else 'no TLS'}), HTTP {server.http_address}")
+    for name, instance in settings.kms.instances.items():
+        default = " (default)" if name == settings.kms.default_instance else ""
+        print(f"KMS instance {name}{default}: {instance.dkms_instance_id} at {instance.endpoint}")
+    return 0
+
+
+def _demo(_options: argparse.Namespace) -> int:
+    from keybroker.demo import demo  # noqa: PLC0415  # brings the emulator
+
+    return demo()
+
+
+def _version(_options: argparse.Namespace) -> int:
+    print(f"keybroker {__version__}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

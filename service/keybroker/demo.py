@@ -1,0 +1,127 @@
+"""`keybroker demo`: an embedded KMS, a broker and a client on this machine; every step of an import, shown.
+
+Imports one key of each size, then walks the seed's path with OpenSSL: parameters, random bytes, wrapping, import.
+"""
+
+import base64
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from keybroker_client import KeyBrokerClient
+from keymaterial.v1 import types_pb2
+from kms_emulator import Emulator
+
+from keybroker import __version__
+from keybroker.app import App
+from keybroker.background import BackgroundApp
+from keybroker.domain.key_check_value import key_check_value
+from keybroker.embedded import embedded_credentials, embedded_emulator, embedded_settings
+from keybroker.telemetry.logs import configure_logs
+
+_SIZES = {
+    "AES-128": types_pb2.KEY_SPEC_AES_128,
+    "AES-192": types_pb2.KEY_SPEC_AES_192,
+    "AES-256": types_pb2.KEY_SPEC_AES_256,
+}
+_STATES = {
+    types_pb2.KEY_STATE_PENDING_IMPORT: "PendingImport",
+    types_pb2.KEY_STATE_ENABLED: "Enabled",
+}
+_SHOWN_METRICS = ("keybroker_import_duration_seconds_count", "keybroker_import_duration_seconds_sum")
+
+
+def demo() -> int:
+    """Runs the demo; returns 0 when every CMK is Enabled with the material that was meant for it."""
+    configure_logs("ERROR")
+    print(f"keybroker {__version__} demo: an embedded Dedicated KMS and a broker on this machine; no cloud account.\n")
+    with embedded_emulator(port=0) as emulator:
+        settings = embedded_settings(
+            emulator, grpc_address="127.0.0.1:0", http_address="127.0.0.1:0", log_level="ERROR"
+        )
+        app = App(settings, credentials=embedded_credentials)
+        with BackgroundApp(app) as broker, KeyBrokerClient(broker.grpc_address) as client:
+            show = _Show(emulator, client)
+            good = [show.import_generated(name, spec) for name, spec in _SIZES.items()]
+            good.append(show.import_with_openssl())
+            _print_metrics(broker.http_url)
+    if not all(good):
+        print("Something is wrong: see above.", file=sys.stderr)
+        return 1
+    print(f"{len(good)} CMKs are Enabled, each with the material that was made for it.")
+    return 0
+
+
+class _Show:
+    """Does an import and prints what happened, with the calls that the KMS saw."""
+
+    def __init__(self, emulator: Emulator, client: KeyBrokerClient) -> None:
+        self._emulator = emulator
+        self._client = client
+        self._step = 0
+
+    def import_generated(self, name: str, spec: types_pb2.KeySpec) -> bool:
+        self._head(f"ImportExternalKey: a new {name} CMK, material generated and wrapped by the broker")
+        created = self._client.create_external_key(new_key=types_pb2.NewKey(key_spec=spec))
+        answer = self._client.import_external_key(key_id=created.key.key_id)
+        check_value = f"cmac-aes:{answer.key_check_value.value.hex()}"
+        self._foot(created.key.state, answer.key)
+        return self._compare(answer.key.key_id, check_value)
+
+    def import_with_openssl(self) -> bool:
+        self._head("ImportWrappedKeyMaterial: an AES-256 CMK, material generated and wrapped by OpenSSL")
+        created = self._client.create_external_key(new_key=types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256))
+        key_id = created.key.key_id
+        parameters = self._client.get_import_parameters(
+            key_id=key_id, wrapping_algorithm=types_pb2.WRAPPING_ALGORITHM_RSAES_PKCS1_V1_5
+        )
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "PublicKey.bin").write_bytes(parameters.wrapping_public_key)
+            _openssl(folder, "rand -out KeyMaterial.bin 32")
+            _openssl(
+                folder,
+                "pkeyutl -encrypt -in KeyMaterial.bin -pubin -inkey PublicKey.bin -keyform DER "
+                "-out EncryptedKeyMaterial.bin",
+            )
+            check_value = str(key_check_value((folder / "KeyMaterial.bin").read_bytes()))
+            wrapped = (folder / "EncryptedKeyMaterial.bin").read_bytes()
+        print(f"   wrapped      {base64.b64encode(wrapped[:12]).decode()}… ({len(wrapped)} bytes)")
+        answer = self._client.import_wrapped_key_material(
+            key_id=key_id, wrapped_key_material=wrapped, import_token=parameters.import_token
+        )
+        self._foot(created.key.state, answer.key)
+        return self._compare(key_id, check_value)
+
+    def _head(self, title: str) -> None:
+        self._step += 1
+        self._emulator.reset_calls()
+        print(f"{self._step}  {title}")
+
+    def _foot(self, state_before: int, key: types_pb2.ExternalKey) -> None:
+        calls = [operation for operation, _, _ in self._emulator.call_log]
+        print(f"   KMS calls    {' → '.join(calls)}")
+        print(f"   CMK          {key.key_id}: {_STATES.get(state_before, '?')} → {_STATES.get(key.state, '?')}")
+
+    def _compare(self, key_id: str, check_value: str) -> bool:
+        bound = self._emulator.bound_material(key_id)
+        same = bound is not None and str(key_check_value(bound)) == check_value
+        same = same and self._emulator.key_state(key_id) == "Enabled"
+        print(f"   check value  {check_value} ({'the same' if same else 'NOT the same'} in the KMS)\n")
+        return same
+
+
+def _openssl(folder: Path, arguments: str) -> None:
+    print(f"   $ openssl {arguments}")
+    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)  # noqa: S603, S607
+
+
+def _print_metrics(http_url: str) -> None:
+    print(f"Metrics, from {http_url}/metrics")
+    with urllib.request.urlopen(f"{http_url}/metrics", timeout=5) as reply:  # noqa: S310  # our own loopback port
+        for line in reply.read().decode().splitlines():
+            if line.startswith(_SHOWN_METRICS):
+                print(f"   {line}")
+    print()

@@ -1,0 +1,224 @@
+"""The one model of the configuration, and the only reader of files and environment.
+
+One YAML file, every key overridable by an environment variable KEYBROKER__SECTION__KEY (two underscores between the
+levels, any case; the value is read as YAML). An unknown key is an error that names it.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+ENV_PREFIX = "KEYBROKER__"
+_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
+_MAX_PORT = 65535
+
+InstanceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ConfigurationError(Exception):
+    """The configuration can't be used. The text says which key is wrong and why; it quotes no secret."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TlsSettings(_Section):
+    """Server certificate chain and private key, as PEM files."""
+
+    certificate_file: Path
+    private_key_file: Path
+
+
+class ServerSettings(_Section):
+    """The two ports, and how much the broker takes on. Times in seconds."""
+
+    grpc_address: str = "127.0.0.1:50051"
+    http_address: str = "127.0.0.1:9464"
+    tls: TlsSettings | None = None
+    allow_insecure_non_loopback: bool = Field(
+        default=False, description="Serve gRPC without TLS on an address that others can reach."
+    )
+    reflection: bool = False
+    max_concurrent_calls: int = Field(default=256, ge=1, le=4096)
+    default_deadline_seconds: Seconds = 15.0
+    max_deadline_seconds: Seconds = 20.0
+    shutdown_grace_seconds: Seconds = 25.0
+    keepalive_seconds: Seconds = 60.0
+    max_connection_age_seconds: Seconds = 1800.0
+
+    @field_validator("grpc_address", "http_address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.shutdown_grace_seconds <= self.max_deadline_seconds:
+            raise ValueError(
+                "shutdown_grace_seconds must be greater than max_deadline_seconds, or a shutdown would cut calls"
+            )
+        if self.default_deadline_seconds > self.max_deadline_seconds:
+            raise ValueError("default_deadline_seconds must not be greater than max_deadline_seconds")
+        host, _ = split_address(self.grpc_address)
+        if not is_loopback(host) and self.tls is None and not self.allow_insecure_non_loopback:
+            raise ValueError(
+                f"grpc_address {self.grpc_address} can be reached by others and there is no TLS: set server.tls, "
+                "use a loopback address, or, knowing that anyone there can bind keys for ever, set "
+                "allow_insecure_non_loopback: true"
+            )
+        return self
+
+
+class CredentialSettings(_Section):
+    """Files with the parts of the KMS credentials, re-read when they change; without them the environment."""
+
+    access_key_id_file: Path
+    access_key_secret_file: Path
+    security_token_file: Path | None = None
+
+
+class InstanceSettings(_Section):
+    """One Dedicated KMS instance, through the shared gateway of its region. Times in seconds."""
+
+    region: str = Field(pattern=r"^[a-z]{2}-[a-z0-9-]{1,60}$")
+    endpoint: str
+    dkms_instance_id: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
+    proxy: str | None = None
+    ca_bundle_file: Path | None = None
+    connect_timeout_seconds: Seconds = 5.0
+    read_timeout_seconds: Seconds = 10.0
+    allow_emulator: bool = False
+    credentials: CredentialSettings | None = None
+
+
+class KmsSettings(_Section):
+    """The KMS instances by name."""
+
+    default_instance: InstanceName
+    instances: dict[InstanceName, InstanceSettings] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> Self:
+        if self.default_instance not in self.instances:
+            raise ValueError(f"default_instance {self.default_instance!r} is not one of the instances")
+        return self
+
+
+class ImportSettings(_Section):
+    """What imports may do, and the cache of import parameters."""
+
+    forbid_pkcs1_v1_5: bool = False
+    allow_foreign_tokens: bool = False
+    cached_parameters: int = Field(default=10_000, ge=1, le=1_000_000)
+    parameters_expiry_margin_seconds: float = Field(default=300.0, ge=0, le=43_200)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.forbid_pkcs1_v1_5 and self.allow_foreign_tokens:
+            raise ValueError(
+                "forbid_pkcs1_v1_5 and allow_foreign_tokens exclude each other: the algorithm of a foreign token is "
+                "not known"
+            )
+        return self
+
+
+class LogSettings(_Section):
+    """Logs go to standard error, one JSON object a line."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class Settings(_Section):
+    """The whole configuration."""
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    kms: KmsSettings
+    imports: ImportSettings = Field(default_factory=ImportSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
+
+
+def load_settings(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Reads the YAML file, if there is one, and the environment over it. Raises ConfigurationError."""
+    tree: dict[str, Any] = {}
+    if path is not None:
+        tree = _read_yaml(path)
+    for name, value in sorted(environ.items()):
+        if name.upper().startswith(ENV_PREFIX):
+            _set(tree, name, value)
+    return parse_settings(tree)
+
+
+def parse_settings(tree: Mapping[str, Any]) -> Settings:
+    """Checks a configuration tree. Raises ConfigurationError."""
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, problem['loc'])) or 'configuration'}: {_wording(problem['type'], problem['msg'])}"
+            for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[v6]:port". Raises ValueError."""
+    match = _ADDRESS.fullmatch(value)
+    if match is None or int(match["port"]) > _MAX_PORT:
+        raise ValueError("must be HOST:PORT, with an IPv6 host in brackets")
+    return match["host"].strip("[]"), int(match["port"])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host: localhost, 127.0.0.0/8 or ::1. A name is not looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_file(path: Path, *, key: str) -> bytes:
+    """The bytes of a file that the configuration names under `key`. Raises ConfigurationError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{key}: can't read {path}: {error.strerror}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(read_file(path, key="--config"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigurationError(f"--config: {path} is not YAML{where}") from None
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigurationError(f"--config: {path} must hold a mapping")
+    return tree or {}
+
+
+def _set(tree: dict[str, Any], name: str, value: str) -> None:
+    *sections, key = name[len(ENV_PREFIX) :].lower().split("__")
+    node: Any = tree
+    for section in sections:
+        if node.get(section) is None:
+            node[section] = {}
+        node = node[section]
+        if not isinstance(node, dict):
+            raise ConfigurationError(f"{name}: {section} is not a section")
+    try:
+        node[key] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigurationError(f"{name}: the value is not YAML") from None
+
+
+def _wording(kind: str, message: str) -> str:
+    return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
