@@ -1,0 +1,187 @@
+"""One signed request to one KMS endpoint, and its reply. Knows HTTP, not the KMS's operations.
+
+Nothing is repeated, no redirect is followed, no cookie is kept, nothing is taken from the process's environment
+(proxies, netrc, CA bundles), TLS is always verified. A reply is read up to a size and a deadline. Left out: a limit on
+the time in which the reply's headers drip in, other than the read time-out between two of them.
+"""
+
+import logging
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3 import HTTPResponse, Timeout
+from urllib3.exceptions import HTTPError
+
+from keybroker.adapters.kms.failures import emulator_refused, timed_out, transport_error, unreadable
+from keybroker.adapters.kms.signing import canonical_query
+from keybroker.domain.deadline import Deadline
+
+EMULATOR_HEADER = "x-kms-emulator"
+MAX_REPLY_BYTES = 64 * 1024
+_CHUNK_BYTES = 16 * 1024
+_SHORTEST_TIMEOUT_SECONDS = 0.001  # urllib3 takes no 0
+_HEADERS = {"User-Agent": "keybroker", "Accept": "application/json", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: header names in lower case, the body whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """A pool of connections to `endpoint`. Opens none until the first request; reads only the CA bundle."""
+
+    def __init__(  # noqa: PLR0913  # each is a setting
+        self,
+        *,
+        endpoint: str,
+        proxy: str | None,
+        ca_bundle: Path | None,
+        connect_timeout_seconds: float,
+        read_timeout_seconds: float,
+        pool_size: int,
+        allow_emulator: bool,
+    ) -> None:
+        self._url = checked_endpoint(endpoint)
+        self._proxies = {"http": _checked_proxy(proxy), "https": proxy} if proxy else {}
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._read_timeout_seconds = read_timeout_seconds
+        self._allow_emulator = allow_emulator
+        self._session = _new_session(_trust(ca_bundle), pool_size)
+        logging.getLogger("urllib3.connectionpool").addFilter(_drop)
+
+    def post(self, parameters: Mapping[str, str], *, auth: AuthBase, deadline: Deadline) -> Reply:
+        """Sends one POST with the parameters in its query.
+
+        Reasons: KMS_UNAVAILABLE, KMS_RESPONSE_INVALID, EMULATOR_NOT_ALLOWED.
+        """
+        try:
+            return self._exchange(parameters, auth, deadline)
+        except (requests.RequestException, HTTPError) as error:
+            failure = transport_error(error)
+        raise failure
+
+    def close(self) -> None:
+        """Closes the pooled connections."""
+        self._session.close()
+
+    def _exchange(self, parameters: Mapping[str, str], auth: AuthBase, deadline: Deadline) -> Reply:
+        url = f"{self._url}/?{canonical_query(parameters.items())}"
+        request = self._session.prepare_request(requests.Request("POST", url, auth=auth))
+        with self._session.send(
+            request,
+            timeout=self._timeout(deadline),  # type: ignore[arg-type]  # requests takes urllib3's, its stubs don't say so
+            proxies=self._proxies,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            if EMULATOR_HEADER in headers and not self._allow_emulator:
+                raise emulator_refused()
+            return Reply(response.status_code, headers, _read(response.raw, deadline))
+
+    def _timeout(self, deadline: Deadline) -> Timeout:
+        remaining = max(deadline.remaining_seconds(), _SHORTEST_TIMEOUT_SECONDS)
+        return Timeout(
+            total=remaining,
+            connect=min(self._connect_timeout_seconds, remaining),
+            read=min(self._read_timeout_seconds, remaining),
+        )
+
+
+def checked_endpoint(endpoint: str) -> str:
+    """Returns `endpoint` without a last slash, if it is https, or http to this machine; otherwise a ValueError."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("the KMS endpoint must be a URL such as https://kms.cn-hangzhou.aliyuncs.com")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("the KMS endpoint must be a scheme, a host and a port, nothing else")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("the KMS endpoint must be https: plain http goes to a loopback address only")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _checked_proxy(proxy: str) -> str:
+    parts = urlsplit(proxy)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("the KMS proxy must be a URL such as http://proxy.example:3128")
+    return proxy
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Adapter(HTTPAdapter):
+    """Trusts what its TLS context trusts; requests would add certifi's bundle."""
+
+    def __init__(self, context: ssl.SSLContext, *, pool_size: int) -> None:
+        self._context = context
+        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # the library's signature
+        """As the library, with our context."""
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401  # the library's signature
+        """As the library, with our context."""
+        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:  # noqa: ANN401, ARG002
+        """Verifies always, whatever `verify` says."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
+    """Trusts the CAs of the bundle, or the system's. Checks host names and, unlike ssl's default context, logs no keys."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_bundle is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cafile=ca_bundle)
+    return context
+
+
+def _new_session(context: ssl.SSLContext, pool_size: int) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.headers.clear()
+    session.headers.update(_HEADERS)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = _Adapter(context, pool_size=pool_size)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _read(raw: HTTPResponse, deadline: Deadline) -> bytes:
+    body = bytearray()
+    while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
+        body += chunk
+        if len(body) > MAX_REPLY_BYTES:
+            raise unreadable("it is too long")
+        if deadline.remaining_seconds() <= 0:
+            raise timed_out()
+    return bytes(body)
+
+
+def _drop(record: logging.LogRecord) -> bool:  # noqa: ARG001  # a logging filter's signature
+    """Lets no record through: urllib3 logs whole URLs, and ours hold the import token and the wrapped material."""
+    return False
