@@ -149,13 +149,16 @@ class _Adapter(HTTPAdapter):
 
 
 def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
-    """Trusts the CAs of the bundle, or the system's. Checks host names and, unlike ssl's default context, logs no keys."""
+    """Trusts the bundle's CAs or the system's, checks host names and, unlike the default context, logs no keys."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_bundle is None:
         context.load_default_certs()
-    else:
+        return context
+    try:
         context.load_verify_locations(cafile=ca_bundle)
+    except OSError as error:  # ssl's errors are among them
+        raise ValueError(f"the CA bundle {ca_bundle} can't be read as PEM certificates") from error
     return context
 
 
