@@ -100,7 +100,7 @@ class _Show:
         self._emulator.reset_calls()
         print(f"{self._step}  {title}")
 
-    def _foot(self, state_before: int, key: types_pb2.ExternalKey) -> None:
+    def _foot(self, state_before: types_pb2.KeyState, key: types_pb2.ExternalKey) -> None:
         calls = [operation for operation, _, _ in self._emulator.call_log]
         print(f"   KMS calls    {' → '.join(calls)}")
         print(f"   CMK          {key.key_id}: {_STATES.get(state_before, '?')} → {_STATES.get(key.state, '?')}")

@@ -13,9 +13,12 @@ WRAPPING_KEY_SPEC = "RSA_2048"
 WRAPPED_LENGTH_BYTES = 256  # the modulus: 2048 bits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class WrappingAlgorithm:
-    """How key material is encrypted under the wrapping public key. `kms_name` is the KMS's word."""
+    """How key material is encrypted under the wrapping public key. `kms_name` is the KMS's word.
+
+    Compared by identity: there are no others than those of this module.
+    """
 
     kms_name: str
     padding: AsymmetricPadding

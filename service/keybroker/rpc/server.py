@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from keymaterial.v1 import key_broker_service_pb2
@@ -49,24 +49,25 @@ class GrpcServer:
         limits: ServerLimits,
         reflect: bool,
     ) -> None:
-        self._server = aio.server(interceptors=list(interceptors), options=_options(limits))
-        add_KeyBrokerServiceServicer_to_server(servicer, self._server)
+        self._servicer = servicer
+        self._interceptors = interceptors
+        self._limits = limits
+        self._reflect = reflect
         self._health = health_aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if reflect:
-            names = (SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+        self._server: aio.Server | None = None
 
     async def start(self, address: str, tls: ServerTls | None) -> int:
         """Binds, NOT_SERVING; returns the port. Raises RuntimeError if the address can't be bound."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        server = self._built()
         if tls is None:
-            port = self._server.add_insecure_port(address)
+            port = server.add_insecure_port(address)
         else:
             credentials = grpc.ssl_server_credentials([(tls.private_key, tls.certificate_chain)])
-            port = self._server.add_secure_port(address, credentials)
-        await self._server.start()
-        return int(port)
+            port = server.add_secure_port(address, credentials)
+        await server.start()
+        self._server = server
+        return port
 
     async def serving(self) -> None:
         """From now on health says SERVING."""
@@ -75,7 +76,17 @@ class GrpcServer:
     async def drain(self, grace_seconds: float) -> None:
         """Takes no new calls and waits for those under way, up to the grace period."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_seconds)
+        if self._server is not None:
+            await self._server.stop(grace_seconds)
+
+    def _built(self) -> aio.Server:
+        """A server of the event loop that runs now."""
+        server = aio.server(interceptors=list(self._interceptors), options=_options(self._limits))
+        add_KeyBrokerServiceServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._reflect:
+            reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
 
     async def _set_health(self, status: "health_pb2.HealthCheckResponse.ServingStatus") -> None:
         for service in ("", SERVICE):

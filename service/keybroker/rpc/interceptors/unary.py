@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 import grpc
 from grpc import aio
 
+# types-grpcio makes these generic; at run time they are not
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
@@ -16,9 +18,9 @@ class UnaryInterceptor(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["MethodHandler | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> "MethodHandler | None":
         """Called by grpc for each RPC."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_streaming or handler.response_streaming:
