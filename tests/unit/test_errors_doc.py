@@ -23,17 +23,17 @@ def copied(to: Path) -> Path:
     return to / "docs" / "errors.md"
 
 
-def test_page_committed_is_what_the_tables_say():
+def test_page_committed_is_what_the_tables_say() -> None:
     assert run("--check").returncode == 0
 
 
-def test_page_has_a_row_for_every_reason_and_every_code():
+def test_page_has_a_row_for_every_reason_and_every_code() -> None:
     page = (ROOT / "docs" / "errors.md").read_text()
     rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
     assert sorted(rows) == sorted([*REASONS, *ERROR_TABLE])
 
 
-def test_check_without_page_fails_and_writes_nothing(tmp_path):
+def test_check_without_page_fails_and_writes_nothing(tmp_path: Path) -> None:
     page = copied(tmp_path)
     result = run("--check", root=tmp_path)
     assert result.returncode == 1
@@ -41,7 +41,7 @@ def test_check_without_page_fails_and_writes_nothing(tmp_path):
     assert not page.exists()
 
 
-def test_check_after_edit_fails_until_generated_again(tmp_path):
+def test_check_after_edit_fails_until_generated_again(tmp_path: Path) -> None:
     page = copied(tmp_path)
     assert run(root=tmp_path).returncode == 0
     page.write_text(page.read_text().replace("KEY_NOT_FOUND", "KEY_LOST", 1))

@@ -61,7 +61,8 @@ def read_key(body: Body, *, region: str) -> ExternalKey:
     metadata = body.get("KeyMetadata")
     if not isinstance(metadata, dict):
         raise _invalid(body, "KeyMetadata")
-    name = _name(metadata, body, region)
+    metadata = {**metadata, "RequestId": body.get("RequestId")}  # for the errors
+    name = _name(metadata, region)
     state = _text(metadata, "KeyState")
     return ExternalKey(
         name=name,
@@ -88,13 +89,13 @@ def read_import_parameters(body: Body, *, cmk: CmkName, algorithm: WrappingAlgor
     return ImportParameters(cmk, algorithm, _decoded(body, "PublicKey"), import_token, expires_at)
 
 
-def _name(metadata: Body, body: Body, region: str) -> CmkName:
+def _name(metadata: Body, region: str) -> CmkName:
     key_id = _text(metadata, "KeyId")
     if not _KEY_ID.fullmatch(key_id):
-        raise _invalid(body, "KeyId")
+        raise _invalid(metadata, "KeyId")
     arn = _ARN.fullmatch(_text(metadata, "Arn"))
     if arn is None or arn["region"] != region or arn["key_id"] != key_id:
-        raise _invalid(body, "Arn")
+        raise _invalid(metadata, "Arn")
     return CmkName(arn["account"], region, key_id)
 
 

@@ -1,0 +1,1 @@
+"""Tests of the KMS adapter. They open sockets on the loopback address only."""
