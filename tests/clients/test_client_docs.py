@@ -115,3 +115,11 @@ def test_module_runs_as_a_command(broker: FakeBroker) -> None:
     argv = [sys.executable, "-m", "kbctl", "health", "--address", broker.address]
     run = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert run.stdout == "status  SERVING\n"
+
+
+def test_grpc_logs_nothing_beside_the_error_line(broker: FakeBroker) -> None:
+    argv = [sys.executable, "-m", "kbctl", "health", "--tls", "--address", broker.address]
+    run = subprocess.run(argv, capture_output=True, text=True, check=False)
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("kbctl: no answer from the broker: ")
+    assert run.returncode == 7
