@@ -27,16 +27,26 @@ Code = grpc.StatusCode
 IMPORT = ["import", "--key-id", KEY_ID, "--request-id", REQUEST_ID]
 PARAMETERS = ["parameters", "--key-id", KEY_ID]
 
+# With a reason: the broker's message says what to do. Without: kbctl does.
 FAILURES = [
-    (Failure(Code.INVALID_ARGUMENT, "INVALID_FIELD"), 3, "Correct the argument."),
-    (Failure(Code.NOT_FOUND, "KEY_NOT_FOUND"), 4, "Check the name, and --instance."),
-    (Failure(Code.FAILED_PRECONDITION, "KEY_MATERIAL_ALREADY_BOUND"), 5, "Look at the CMK with 'kbctl describe'."),
-    (Failure(Code.ABORTED, "IMPORT_IN_PROGRESS"), 5, "Look at the CMK with 'kbctl describe'."),
-    (Failure(Code.RESOURCE_EXHAUSTED, "KMS_QUOTA_EXCEEDED"), 5, "Look at the CMK with 'kbctl describe'."),
-    (Failure(Code.ABORTED, "IMPORT_UNRESOLVED"), 6, "Don't repeat the command: look with 'kbctl describe' first."),
-    (Failure(Code.RESOURCE_EXHAUSTED, "KMS_THROTTLED"), 7, "Try again later."),
-    (Failure(Code.UNAVAILABLE, "KMS_UNAVAILABLE"), 7, "Nothing was imported: try again later."),
-    (Failure(Code.INTERNAL, "WRAPPING_PUBLIC_KEY_REJECTED"), 1, "Have the broker's operator look at it."),
+    (Failure(Code.INVALID_ARGUMENT, "INVALID_FIELD"), 3, ""),
+    (Failure(Code.INVALID_ARGUMENT), 3, "Correct the argument."),
+    (Failure(Code.NOT_FOUND, "KEY_NOT_FOUND"), 4, ""),
+    (Failure(Code.NOT_FOUND), 4, "Check the name, and --instance."),
+    (Failure(Code.FAILED_PRECONDITION, "KEY_MATERIAL_ALREADY_BOUND"), 5, ""),
+    (Failure(Code.ABORTED, "IMPORT_IN_PROGRESS"), 5, ""),
+    (Failure(Code.RESOURCE_EXHAUSTED, "KMS_QUOTA_EXCEEDED"), 5, ""),
+    (Failure(Code.FAILED_PRECONDITION), 5, "Look at the CMK with 'kbctl describe'."),
+    (Failure(Code.ABORTED, "IMPORT_UNRESOLVED"), 6, ""),
+    (
+        Failure(Code.INTERNAL),
+        6,
+        "Whether the change happened is unknown. Don't repeat the command: look with 'kbctl describe' first.",
+    ),
+    (Failure(Code.RESOURCE_EXHAUSTED, "KMS_THROTTLED"), 7, ""),
+    (Failure(Code.UNAVAILABLE, "KMS_UNAVAILABLE"), 7, ""),
+    (Failure(Code.INTERNAL, "WRAPPING_PUBLIC_KEY_REJECTED"), 1, ""),
+    (Failure(Code.PERMISSION_DENIED), 1, "Have the broker's operator look at it."),
 ]
 
 
@@ -63,7 +73,9 @@ def test_error_is_one_line_with_advice_and_reason(
     broker.answers["ImportExternalKey"] = failure
     assert main(IMPORT) == exit_code
     shown = capsys.readouterr()
-    assert shown.err == f"kbctl: something went wrong. {advice} [{failure.reason}] (request id {REQUEST_ID})\n"
+    message = failure.message if failure.reason else f"no account from the broker, only the code {failure.code.name}"
+    told = f"{message}. {advice}".strip()
+    assert shown.err == f"kbctl: {told} [{failure.reason or failure.code.name}] (request id {REQUEST_ID})\n"
     assert shown.out == ""
 
 
@@ -72,14 +84,14 @@ def test_error_shows_what_the_broker_advises_and_knows(broker: FakeBroker, capsy
         Code.FAILED_PRECONDITION,
         "KEY_DISABLED",
         "the CMK is\x1b disabled.",
-        metadata={"created_key_id": "key-new", "kms_request_id": "kms-1", "field": "key_id"},
+        metadata={"created_key_id": "key-new", "kms_request_id": "kms-1", "correlation_id": "c-1"},
         details=(precondition("Have it enabled."), retry_info(2.5)),
     )
     assert main(IMPORT) == 5
     assert capsys.readouterr().err == (
         "kbctl: the CMK is? disabled. Have it enabled. [KEY_DISABLED] "
         "(created CMK, to go on with by --key-id: key-new; "
-        f"field key_id; retry after seconds 2.5; request id {REQUEST_ID}; KMS request id kms-1)\n"
+        f"retry after seconds 2.5; request id {REQUEST_ID}; KMS request id kms-1; correlation id c-1)\n"
     )
 
 

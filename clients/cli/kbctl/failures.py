@@ -47,7 +47,7 @@ MEANINGS = {
     Exit.INTERRUPTED: "interrupted; the outcome of a change is unknown",
 }
 
-# By class, the first that fits: exit code, and what to do if the broker does not say.
+# By class, the first that fits: exit code, and what to do if the broker does not say. Its own messages do.
 BY_CLASS: tuple[tuple[type[kc.KeyBrokerError], Exit, str], ...] = (
     (kc.InvalidArgumentError, Exit.INVALID_ARGUMENT, "Correct the argument."),
     (kc.NotFoundError, Exit.NOT_FOUND, "Check the name, and --instance."),
@@ -62,11 +62,10 @@ BY_CLASS: tuple[tuple[type[kc.KeyBrokerError], Exit, str], ...] = (
 def report(error: kc.KeyBrokerError, output: str) -> Exit:
     """Prints the error of a call to stderr."""
     exit_code, advice = next((code, advice) for cls, code, advice in BY_CLASS if isinstance(error, cls))
-    advice = error.advice or advice
     if output == "json":
-        _print_json(_as_json(error, advice, exit_code))
+        _print_json(_as_json(error, error.advice or advice, exit_code))
     else:
-        _print_line(_as_line(error, advice))
+        _print_line(_as_line(error, error.advice if error.reason else advice))
     return exit_code
 
 
@@ -82,13 +81,14 @@ def report_local(message: str, output: str, exit_code: Exit) -> Exit:
 def _as_line(error: kc.KeyBrokerError, advice: str) -> str:
     """MESSAGE ADVICE [REASON] (what else to know)."""
     message = error.message if error.message.endswith(".") else f"{error.message}."
-    told = message if advice in message else f"{message} {advice}"
+    told = message if advice in message else f"{message} {advice}"  # an empty advice is in every message
     facts = {
         "created CMK, to go on with by --key-id:": error.created_key_id,
         "field": error.field,
         "retry after seconds": error.retry_after_seconds and f"{error.retry_after_seconds:g}",
         "request id": error.request_id,
         "KMS request id": error.metadata.get("kms_request_id"),
+        "correlation id": error.metadata.get("correlation_id"),
     }
     known = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
     return f"{told} [{error.reason or error.code.name}]" + (f" ({known})" if known else "")
