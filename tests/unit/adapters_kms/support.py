@@ -38,12 +38,9 @@ class ScriptedServer:
         self._tls = tls
         self._keep_alive = keep_alive
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -162,11 +159,11 @@ def deadline(seconds: float = 5.0) -> Deadline:
 
 
 @contextmanager
-def client(endpoint: str, **overrides: Any) -> Iterator[KmsClient]:  # noqa: ANN401  # passed on
+def client(address: str, **overrides: Any) -> Iterator[KmsClient]:  # noqa: ANN401  # passed on
     settings: dict[str, Any] = {
         "name": "main",
         "region": REGION,
-        "endpoint": endpoint if "//" in endpoint else f"http://{endpoint}",
+        "endpoint": address if "//" in address else f"http://{address}",
         "dkms_instance_id": "kst-example",
         "credentials": credentials,
         "clock": SystemClock(),

@@ -29,6 +29,7 @@ EMULATOR_HEADER = "x-kms-emulator"
 MAX_REPLY_BYTES = 64 * 1024
 _CHUNK_BYTES = 16 * 1024
 _SHORTEST_TIMEOUT_SECONDS = 0.001  # urllib3 takes no 0
+_TALKATIVE_LOGGERS = ("urllib3.connection", "urllib3.connectionpool")
 _HEADERS = {"User-Agent": "keybroker", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -61,7 +62,8 @@ class Transport:
         self._read_timeout_seconds = read_timeout_seconds
         self._allow_emulator = allow_emulator
         self._session = _new_session(_trust(ca_bundle), pool_size)
-        logging.getLogger("urllib3.connectionpool").addFilter(_drop)
+        for name in _TALKATIVE_LOGGERS:
+            logging.getLogger(name).addFilter(_drop)
 
     def post(self, parameters: Mapping[str, str], *, auth: AuthBase, deadline: Deadline) -> Reply:
         """Sends one POST with the parameters in its query.
@@ -186,5 +188,5 @@ def _read(raw: HTTPResponse, deadline: Deadline) -> bytes:
 
 
 def _drop(record: logging.LogRecord) -> bool:  # noqa: ARG001  # a logging filter's signature
-    """Lets no record through: urllib3 logs whole URLs, and ours hold the import token and the wrapped material."""
+    """Lets no record through: they hold whole URLs, and ours hold the import token and the wrapped material."""
     return False

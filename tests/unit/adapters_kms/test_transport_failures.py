@@ -1,0 +1,259 @@
+"""Everything that can go wrong between the request and a whole reply, played by a server byte for byte.
+
+In each case: one request was sent, the reason and the code fit, and "committed nothing" is said only where nothing
+was sent.
+"""
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import pytest
+from keybroker.adapters.kms.client import KmsClient
+from keybroker.domain.errors import BrokerError, KmsError, Reason
+
+from tests.unit.adapters_kms.support import (
+    CMK,
+    KEY_ID,
+    REQUEST_ID,
+    Script,
+    client,
+    deadline,
+    drips,
+    error_body,
+    key_body,
+    replies,
+    reply_bytes,
+    sends,
+    serving,
+)
+
+pytestmark = pytest.mark.usefixtures("loopback")
+
+GOOD = reply_bytes({"RequestId": REQUEST_ID})
+
+
+def closes(connection: socket.socket) -> None:
+    """Leaves without an answer."""
+
+
+def resets(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def resets_after(part: bytes) -> Script:
+    def script(connection: socket.socket) -> None:
+        connection.sendall(part)
+        time.sleep(0.1)
+        resets(connection)
+
+    return script
+
+
+def waits(connection: socket.socket) -> None:
+    time.sleep(0.6)
+
+
+def do_import(kms: KmsClient) -> object:
+    return kms.import_key_material(CMK, wrapped_key_material=b"w" * 256, import_token="token", deadline=deadline())
+
+
+UNAVAILABLE, INVALID = Reason.KMS_UNAVAILABLE, Reason.KMS_RESPONSE_INVALID
+AMBIGUOUS: dict[str, tuple[Script, Reason, str]] = {
+    "close before reply": (closes, UNAVAILABLE, "connection"),
+    "reset before reply": (resets, UNAVAILABLE, "connection"),
+    "silence": (waits, UNAVAILABLE, "timeout"),
+    "close in status line": (sends(b"HTTP/1.1 20"), INVALID, "unreadable"),
+    "close in headers": (sends(b"HTTP/1.1 200 OK\r\nContent-Le"), INVALID, "unreadable"),
+    "close after headers": (sends(GOOD[: GOOD.index(b"{")]), INVALID, "unreadable"),
+    "close in body": (sends(GOOD[:-5]), INVALID, "unreadable"),
+    "close in chunked body": (
+        sends(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"Req\r\n'),
+        INVALID,
+        "unreadable",
+    ),
+    "bad chunk length": (
+        sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n"),
+        INVALID,
+        "unreadable",
+    ),
+    "reset in body": (resets_after(GOOD[:-5]), UNAVAILABLE, "connection"),
+    "silence after headers": (drips(GOOD[: GOOD.index(b"{")], every_seconds=0.6, times=1), UNAVAILABLE, "timeout"),
+    "garbage instead of HTTP": (sends(b"\x16\x03\x01garbage\r\n\r\n"), INVALID, "unreadable"),
+    "headers without end": (sends(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70000 + b"\r\n"), INVALID, "unreadable"),
+    "garbage instead of JSON": (replies(b"\x00\xff garbage"), INVALID, "unreadable"),
+    "HTML": (replies(b"<html>Welcome</html>"), INVALID, "unreadable"),
+    "empty body": (replies(b""), INVALID, "unreadable"),
+    "70 KiB": (replies(b'{"RequestId": "' + b"x" * 70 * 1024 + b'"}'), INVALID, "unreadable"),
+    "70 KiB without length": (
+        sends(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"RequestId": "', b"x" * 70 * 1024, b'"}'),
+        INVALID,
+        "unreadable",
+    ),
+    "compressed": (replies(b"\x1f\x8b\x08\x00", headers={"Content-Encoding": "gzip"}), INVALID, "unreadable"),
+    "200 with an error": (replies(error_body("InvalidKeyMaterial")), INVALID, "unreadable"),
+    "201": (replies({"RequestId": REQUEST_ID}, status=201), INVALID, "unreadable"),
+    "500 with a 4xx code": (
+        replies(error_body("InvalidKeyMaterial"), status=500),
+        Reason.WRAPPED_KEY_MATERIAL_REFUSED,
+        "InvalidKeyMaterial",
+    ),
+    "503 of the KMS": (
+        replies(error_body("ServiceUnavailableTemporary"), status=503),
+        UNAVAILABLE,
+        "ServiceUnavailableTemporary",
+    ),
+    "502 of a gateway": (replies(b"<html>Bad gateway</html>", status=502), UNAVAILABLE, "unreadable"),
+    "nonce used": (replies(error_body("SignatureNonceUsed"), status=400), UNAVAILABLE, "SignatureNonceUsed"),
+    "unknown code": (replies(error_body("Novel.Code"), status=400), Reason.KMS_ERROR_UNRECOGNISED, "other"),
+    "404 without a code": (replies({"RequestId": REQUEST_ID}, status=404), INVALID, "unreadable"),
+}
+
+
+@pytest.mark.parametrize(("script", "reason", "kms_code"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_import_without_a_usable_answer_is_ambiguous_and_sent_once(
+    script: Script, reason: Reason, kms_code: str
+) -> None:
+    with serving(script) as server, client(server.address, read_timeout_seconds=0.3) as kms:
+        with pytest.raises(KmsError) as caught:
+            do_import(kms)
+        assert (caught.value.reason, caught.value.kms_code) == (reason, kms_code)
+        assert not caught.value.committed_nothing
+        assert len(server.requests) == server.connections == 1
+
+
+def test_refusal_proves_that_nothing_was_committed_and_is_sent_once() -> None:
+    with serving(replies(error_body("InvalidKeyMaterial"), status=400)) as server, client(server.address) as kms:
+        with pytest.raises(KmsError) as caught:
+            do_import(kms)
+        assert caught.value.reason is Reason.WRAPPED_KEY_MATERIAL_REFUSED
+        assert caught.value.committed_nothing
+        assert caught.value.kms_request_id == REQUEST_ID
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_is_not_followed(status: int) -> None:
+    with serving(replies({"RequestId": REQUEST_ID})) as other:
+        redirect = replies(b"", status=status, headers={"Location": f"http://{other.address}/"})
+        with serving(redirect) as server, client(server.address) as kms, pytest.raises(KmsError) as caught:
+            do_import(kms)
+        assert (caught.value.reason, caught.value.committed_nothing) == (INVALID, False)
+        assert len(server.requests) == 1
+        assert other.requests == []
+
+
+def test_slow_drip_ends_at_the_deadline() -> None:
+    first = b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"RequestId":'
+    with serving(drips(first, every_seconds=0.05, times=60)) as server, client(server.address) as kms:
+        started = time.monotonic()
+        with pytest.raises(KmsError) as caught:
+            kms.cancel_key_deletion(KEY_ID, deadline=deadline(0.5))
+        assert time.monotonic() - started < 1.5
+        assert (caught.value.kms_code, caught.value.committed_nothing) == ("timeout", False)
+
+
+@pytest.mark.parametrize(("configured_seconds", "deadline_seconds", "expected_seconds"), [(0.2, 5, 0.2), (5, 0.3, 0.3)])
+def test_read_time_out_is_the_shorter_of_setting_and_deadline(
+    configured_seconds: float, deadline_seconds: float, expected_seconds: float
+) -> None:
+    with serving(waits) as server, client(server.address, read_timeout_seconds=configured_seconds) as kms:
+        started = time.monotonic()
+        with pytest.raises(KmsError):
+            kms.describe_key(KEY_ID, deadline=deadline(deadline_seconds))
+        assert expected_seconds * 0.9 < time.monotonic() - started < 0.6
+
+
+def test_deadline_too_short_sends_nothing() -> None:
+    with serving(replies(key_body())) as server, client(server.address) as kms:
+        with pytest.raises(BrokerError) as caught:
+            kms.describe_key(KEY_ID, deadline=deadline(0.01))
+        assert caught.value.reason is Reason.DEADLINE_TOO_SHORT
+        assert server.connections == 0
+
+
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+NEVER_SENT: dict[str, Callable[[], dict[str, object]]] = {
+    "connection refused": lambda: {"endpoint": f"http://{closed_port()}"},
+    "name not known": lambda: {"endpoint": "https://kms.invalid"},
+    "proxy refused": lambda: {"endpoint": "https://kms.example.com", "proxy": f"http://{closed_port()}"},
+    "proxy refused, http": lambda: {"endpoint": "http://127.0.0.1:9", "proxy": f"http://{closed_port()}"},
+    "proxy not known": lambda: {"endpoint": "https://kms.example.com", "proxy": "http://proxy.invalid:3128"},
+}
+
+
+@pytest.mark.parametrize("settings", NEVER_SENT.values(), ids=NEVER_SENT)
+def test_failure_to_connect_proves_that_nothing_was_sent(settings: Callable[[], dict[str, object]]) -> None:
+    with client("", **settings()) as kms, pytest.raises(KmsError) as caught:
+        do_import(kms)
+    assert (caught.value.reason, caught.value.kms_code) == (UNAVAILABLE, "connection")
+    assert caught.value.committed_nothing
+
+
+def test_connect_time_out_proves_that_nothing_was_sent() -> None:
+    with socket.socket() as full:  # a backlog that is full answers no further connection
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)  # noqa: FBT003
+            each.connect_ex(address)
+        time.sleep(0.05)
+        with (
+            client(f"127.0.0.1:{address[1]}", connect_timeout_seconds=0.2) as kms,
+            pytest.raises(KmsError) as caught,
+        ):
+            do_import(kms)
+        for each in waiting:
+            each.close()
+    assert (caught.value.kms_code, caught.value.committed_nothing) == ("connection", True)
+
+
+def test_request_lost_behind_a_forwarding_proxy_is_ambiguous() -> None:
+    """urllib3 calls this a ProxyError, the same as a proxy that was never reached."""
+    with serving(closes) as proxy, client("127.0.0.1:9", proxy=f"http://{proxy.address}") as kms:
+        with pytest.raises(KmsError) as caught:
+            do_import(kms)
+        assert (caught.value.kms_code, caught.value.committed_nothing) == ("connection", False)
+        assert len(proxy.requests) == 1
+
+
+def test_pooled_connection_that_was_dropped_is_not_a_second_send() -> None:
+    answers = [key_body(), None]
+
+    def script(connection: socket.socket) -> None:
+        answer = answers.pop(0)
+        if answer is None:
+            connection.shutdown(socket.SHUT_RDWR)
+        else:
+            connection.sendall(reply_bytes(answer))
+
+    with serving(script, keep_alive=True) as server, client(server.address) as kms:
+        kms.describe_key(KEY_ID, deadline=deadline())
+        with pytest.raises(KmsError) as caught:
+            do_import(kms)
+        assert (caught.value.kms_code, caught.value.committed_nothing) == ("connection", False)
+        assert len(server.requests) == 2
+        assert server.connections == 1
+
+
+def test_idle_connection_that_the_kms_closed_is_replaced() -> None:
+    with serving(replies(key_body())) as server, client(server.address) as kms:
+        for _ in range(3):
+            kms.describe_key(KEY_ID, deadline=deadline())
+            time.sleep(0.05)
+        assert len(server.requests) == server.connections == 3
+
+
+def test_connection_is_used_again() -> None:
+    with serving(replies(key_body()), keep_alive=True) as server, client(server.address) as kms:
+        for _ in range(5):
+            kms.describe_key(KEY_ID, deadline=deadline())
+        assert len(server.requests) == 5
+        assert server.connections == 1
