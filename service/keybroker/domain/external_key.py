@@ -96,7 +96,7 @@ def check_importable(key: ExternalKey, *, dkms_instance_id: str) -> KeySpec:
 _UNFIT_STATES: Mapping[KeyState, tuple[Reason, str]] = {
     KeyState.ENABLED: (
         Reason.KEY_MATERIAL_ALREADY_BOUND,
-        "The CMK is Enabled: it has key material already, and a CMK can have only one piece of it, for ever.",
+        "The CMK is Enabled: it has key material already.",
     ),
     KeyState.DISABLED: (Reason.KEY_DISABLED, "The CMK is Disabled."),
     KeyState.PENDING_DELETION: (Reason.KEY_PENDING_DELETION, "The CMK is scheduled for deletion."),

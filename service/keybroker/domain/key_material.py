@@ -25,7 +25,11 @@ class KeyMaterial:
 
     def __init__(self, length_bytes: int, *, fill: Callable[[memoryview], None]) -> None:
         self._secret: bytes | None = _blank(length_bytes)
-        fill(_writable(self._secret))
+        try:
+            fill(_writable(self._secret))
+        except BaseException:
+            self.wipe()  # a source may have failed halfway
+            raise
 
     def check_value(self) -> KeyCheckValue:
         """The AES-CMAC check value."""

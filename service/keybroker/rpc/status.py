@@ -24,7 +24,9 @@ def code_of(error: BrokerError) -> grpc.StatusCode:
 
 
 def message_of(error: BrokerError) -> str:
-    """What happened, and what to do."""
+    """What happened, and what to do. A field's error says both already."""
+    if isinstance(error, InvalidField):
+        return error.message
     return f"{error.message} {error.rule.advice}"
 
 

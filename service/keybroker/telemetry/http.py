@@ -14,6 +14,8 @@ from typing import Self
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+_STOP_POLL_SECONDS = 0.1
+
 Readiness = Callable[[], tuple[bool, Mapping[str, object]]]
 
 
@@ -72,7 +74,9 @@ class TelemetryServer:
         self._server = _Server(self._address, _Handler)
         self._server.registry = self._registry
         self._server.readiness = self._readiness
-        self._thread = threading.Thread(target=self._server.serve_forever, name="telemetry", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_STOP_POLL_SECONDS,), name="telemetry", daemon=True
+        )
         self._thread.start()
         return self._server.server_port
 

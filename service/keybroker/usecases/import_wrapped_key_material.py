@@ -122,6 +122,7 @@ class ImportWrappedKeyMaterial:
             except KmsError as refusal:
                 if refusal.reason is Reason.WRAPPED_KEY_MATERIAL_REFUSED:
                     self._refusals.count(key.name)
+                    refusal.metadata["field"] = "wrapped_key_material"
                 raise self._deliver.explain(kms, key.name, refusal, deadline=deadline) from refusal
             delivered = self._deliver.confirm(kms, key.name, sent, deadline=deadline)
             claim.settle()

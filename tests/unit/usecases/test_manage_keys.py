@@ -1,0 +1,133 @@
+"""Creating, reading and deleting CMKs."""
+
+from datetime import timedelta
+
+import pytest
+from keybroker.domain.errors import BrokerError, Reason
+from keybroker.domain.external_key import ExternalKey, KeyReference, KeyState, NewKey
+from keybroker.domain.key_spec import AES_128, AES_256
+from keybroker.usecases.progress import Progress
+
+from tests.builders import World, lost_reply, refusal
+
+WEEK = timedelta(days=7)
+
+
+def create(world: World, new_key: NewKey, progress: Progress | None = None) -> ExternalKey:
+    key, _ = world.manage.create(world.kms, new_key, progress=progress or Progress(), deadline=world.deadline())
+    return key
+
+
+def test_create_gives_description_tags_and_alias() -> None:
+    world = World()
+    key = create(world, NewKey(AES_128, "for payments", "alias/payments", {"team": "blue"}))
+    key_id = key.name.key_id
+    assert key.state is KeyState.PENDING_IMPORT
+    assert world.kms.description(key_id) == "for payments"
+    assert world.kms.tags(key_id) == {"team": "blue"}
+    assert world.kms.aliases(key_id) == ["alias/payments"]
+
+
+def test_create_without_alias_makes_one_call() -> None:
+    world = World()
+    create(world, NewKey(AES_256))
+    assert world.kms.calls == {"CreateKey": 1}
+
+
+def test_create_taken_alias_creates_nothing() -> None:
+    world = World()
+    create(world, NewKey(AES_256, alias="alias/taken"))
+    world.kms.calls.clear()
+    with pytest.raises(BrokerError) as caught:
+        create(world, NewKey(AES_256, alias="alias/taken"))
+    assert caught.value.reason is Reason.ALIAS_ALREADY_EXISTS
+    assert world.kms.calls == {"DescribeKey": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (refusal(Reason.ALIAS_ALREADY_EXISTS), Reason.ALIAS_ALREADY_EXISTS),
+        (lost_reply(), Reason.CHANGE_OUTCOME_UNKNOWN),
+    ],
+)
+def test_create_alias_fails_after_the_cmk_exists_names_the_cmk(error: BrokerError, reason: Reason) -> None:
+    world = World()
+    world.kms.fail_next("CreateAlias", error)  # type: ignore[arg-type]
+    progress = Progress()
+    with pytest.raises(BrokerError) as caught:
+        create(world, NewKey(AES_256, alias="alias/late"), progress)
+    assert caught.value.reason is reason
+    assert progress.created_key_id == world.kms.key_ids[0]
+
+
+def test_create_reply_lost_is_outcome_unknown() -> None:
+    world = World()
+    world.kms.fail_next("CreateKey", lost_reply(), when="after")
+    with pytest.raises(BrokerError) as caught:
+        create(world, NewKey(AES_256))
+    assert caught.value.reason is Reason.CREATE_OUTCOME_UNKNOWN
+    assert world.kms.calls["CreateKey"] == 1
+
+
+def test_schedule_and_cancel_deletion_show_the_state_after() -> None:
+    world = World()
+    reference = KeyReference(world.kms.add_key())
+    key, reply = world.manage.schedule_deletion(world.kms, reference, pending_window=WEEK, deadline=world.deadline())
+    assert key.state is KeyState.PENDING_DELETION
+    assert key.delete_at is not None
+    assert reply.request_id
+    key, _ = world.manage.cancel_deletion(world.kms, reference, deadline=world.deadline())
+    assert key.state is KeyState.PENDING_IMPORT
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"origin": "Aliyun_KMS"}, Reason.KEY_ORIGIN_NOT_EXTERNAL),
+        ({"dkms_instance_id": "kst-other"}, Reason.KEY_NOT_ON_INSTANCE),
+    ],
+)
+def test_schedule_deletion_of_a_cmk_that_is_not_ours_is_refused(options: dict[str, str], reason: Reason) -> None:
+    world = World()
+    reference = KeyReference(world.kms.add_key(state=KeyState.ENABLED, **options))  # type: ignore[arg-type]
+    with pytest.raises(BrokerError) as caught:
+        world.manage.schedule_deletion(world.kms, reference, pending_window=WEEK, deadline=world.deadline())
+    assert caught.value.reason is reason
+    assert world.kms.calls["ScheduleKeyDeletion"] == 0
+
+
+def test_schedule_deletion_twice_is_a_state_conflict() -> None:
+    world = World()
+    reference = KeyReference(world.kms.add_key())
+    world.manage.schedule_deletion(world.kms, reference, pending_window=WEEK, deadline=world.deadline())
+    with pytest.raises(BrokerError) as caught:
+        world.manage.schedule_deletion(world.kms, reference, pending_window=WEEK, deadline=world.deadline())
+    assert caught.value.reason is Reason.KEY_STATE_CONFLICT
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_schedule_deletion_reply_lost_is_outcome_unknown_and_sent_once(when: str) -> None:
+    world = World()
+    world.kms.fail_next("ScheduleKeyDeletion", lost_reply(), when=when)  # type: ignore[arg-type]
+    reference = KeyReference(world.kms.add_key())
+    with pytest.raises(BrokerError) as caught:
+        world.manage.schedule_deletion(world.kms, reference, pending_window=WEEK, deadline=world.deadline())
+    assert caught.value.reason is Reason.CHANGE_OUTCOME_UNKNOWN
+    assert world.kms.calls["ScheduleKeyDeletion"] == 1
+
+
+def test_schedule_deletion_unreadable_afterwards_is_outcome_unknown_with_the_kms_request_id() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    schedule = world.kms.schedule_key_deletion
+
+    def then_unreadable(*args: object, **options: object) -> object:
+        world.kms.fail_next("DescribeKey", refusal(Reason.KMS_UNAVAILABLE))
+        return schedule(*args, **options)  # type: ignore[arg-type]
+
+    world.kms.schedule_key_deletion = then_unreadable  # type: ignore[method-assign,assignment]
+    with pytest.raises(BrokerError) as caught:
+        world.manage.schedule_deletion(world.kms, KeyReference(key_id), pending_window=WEEK, deadline=world.deadline())
+    assert caught.value.reason is Reason.CHANGE_OUTCOME_UNKNOWN
+    assert caught.value.metadata["kms_request_id"]
