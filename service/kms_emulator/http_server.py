@@ -115,7 +115,9 @@ class EmulatorServer(ThreadingHTTPServer):
 
 def _shut(connection: socket.socket) -> None:
     try:
-        connection.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(
+            connection, socket.SHUT_RDWR
+        )  # SSLSocket's own pulls the TLS state from under the reader
     except OSError:
         return
 

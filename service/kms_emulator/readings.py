@@ -5,30 +5,60 @@ sections 6 and 9.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
     """One value per open question; the defaults are what the contract suggests.
 
-    A wrong value raises ValueError, a wrong type TypeError; both name the reading.
+    Each field's metadata holds its meaning and the contract's section. A wrong value raises ValueError, a wrong type
+    TypeError; both name the reading.
     """
 
-    same_material_reimport: bool = True
-    """True: the bound material may be imported again. False: any second import is refused. Sections 2, 9.1."""
-    newest_token_only: bool = False
-    """False: every unexpired import token of a CMK is valid. True: only the one issued last. Sections 6, 9.4."""
-    cancel_empty_key_state: str = "PendingImport"
-    """What CancelKeyDeletion makes of a CMK without material: PendingImport or Enabled. Sections 1.6, 9.5."""
-    tag_filters_ignored: bool = False
-    """True: ListKeys takes TagKey and TagValue filters and does not apply them. Section 1.7."""
-    tag_filter_lag_seconds: float = 0.0
-    """How long after it was set a tag is found by a filter of ListKeys. Section 1.7."""
-    enabled_lag_seconds: float = 0.0
-    """How long after the import DescribeKey and ListKeys still show PendingImport. Section 9.7."""
-    enabled_lag_describes: int = 0
-    """How many DescribeKeys after the import still show PendingImport. Section 9.7."""
+    same_material_reimport: bool = field(
+        default=True,
+        metadata={
+            "meaning": "true: the bound material may be imported again; false: any second import is refused",
+            "source": "2, 6, 9.1",
+        },
+    )
+    newest_token_only: bool = field(
+        default=False,
+        metadata={
+            "meaning": "false: every unexpired import token of a CMK is valid; true: only the one issued last",
+            "source": "6, 9.4",
+        },
+    )
+    cancel_empty_key_state: str = field(
+        default="PendingImport",
+        metadata={
+            "meaning": "what CancelKeyDeletion makes of a CMK without material: PendingImport or Enabled",
+            "source": "1.6, 9.5",
+        },
+    )
+    tag_filters_ignored: bool = field(
+        default=False,
+        metadata={
+            "meaning": "true: ListKeys takes TagKey and TagValue filters and does not apply them",
+            "source": "1.7",
+        },
+    )
+    tag_filter_lag_seconds: float = field(
+        default=0.0,
+        metadata={"meaning": "how long after it was set a tag is first found by a filter of ListKeys", "source": "1.7"},
+    )
+    enabled_lag_seconds: float = field(
+        default=0.0,
+        metadata={
+            "meaning": "how long after the import DescribeKey and ListKeys still show PendingImport",
+            "source": "9.7",
+        },
+    )
+    enabled_lag_describes: int = field(
+        default=0,
+        metadata={"meaning": "how many DescribeKeys after the import still show PendingImport", "source": "9.7"},
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
