@@ -1,0 +1,201 @@
+"""The broker as a process: drain on SIGTERM, health while all workers are busy, overload, what its log says."""
+
+import base64
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from keybroker_client import KeyBrokerClient, KeyBrokerError
+from keymaterial.v1 import types_pb2
+from kms_emulator import Emulator, Fault
+
+from tests.integration.processes import BrokerProcess
+
+WORKERS = 64
+NEW_KEY = types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
+
+
+def outcome_of(client: KeyBrokerClient, key_id: str) -> str:
+    try:
+        answer = client.import_external_key(key_id=key_id, timeout_seconds=20)
+    except KeyBrokerError as error:
+        return error.reason
+    assert answer.evidence == types_pb2.IMPORT_EVIDENCE_ACCEPTED
+    return "ENABLED"
+
+
+def test_sigterm_during_50_imports_cuts_none_and_exits_0(emulator: Emulator, tmp_path: Path) -> None:
+    key_ids = [emulator.create_key() for _ in range(50)]
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="before", action="delay", delay_seconds=2, count=0))
+    with (
+        BrokerProcess(tmp_path, emulator) as broker,
+        KeyBrokerClient(broker.address) as client,
+        ThreadPoolExecutor(50) as pool,
+    ):
+        outcomes = [pool.submit(outcome_of, client, key_id) for key_id in key_ids]
+        wait_until(lambda: emulator.calls["ImportKeyMaterial"] == 50)
+        broker.process.send_signal(signal.SIGTERM)
+        told_at = time.monotonic()
+        assert broker.process.wait(timeout=25) == 0
+        assert time.monotonic() - told_at < 25
+        assert {future.result() for future in outcomes} == {"ENABLED"}
+    assert {emulator.key_state(key_id) for key_id in key_ids} == {"Enabled"}
+
+
+def test_sigterm_while_the_kms_hangs_reports_every_import_within_the_grace(emulator: Emulator, tmp_path: Path) -> None:
+    key_ids = [emulator.create_key() for _ in range(10)]
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="delay", delay_seconds=30, count=0))
+    limits = {"default_deadline_seconds": 3, "max_deadline_seconds": 3, "shutdown_grace_seconds": 5}
+    with (
+        BrokerProcess(tmp_path, emulator, server=limits) as broker,
+        KeyBrokerClient(broker.address) as client,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        outcomes = [pool.submit(outcome_of, client, key_id) for key_id in key_ids]
+        wait_until(lambda: emulator.calls["ImportKeyMaterial"] == 10)
+        broker.process.send_signal(signal.SIGTERM)
+        assert broker.process.wait(timeout=5) == 0
+        assert {future.result() for future in outcomes} == {"IMPORT_UNRESOLVED"}
+
+
+def test_sigterm_takes_no_new_calls_and_says_so_in_readiness(emulator: Emulator, tmp_path: Path) -> None:
+    key_id = emulator.create_key()
+    emulator.faults.add(Fault(operation="DescribeKey", when="before", action="delay", delay_seconds=2))
+    with (
+        BrokerProcess(tmp_path, emulator) as broker,
+        KeyBrokerClient(broker.address) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert b'"ready": true' in urllib.request.urlopen(f"{broker.http_url}/readyz", timeout=5).read()
+        running = pool.submit(outcome_of, client, key_id)
+        wait_until(lambda: emulator.calls["DescribeKey"] == 1)
+        broker.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: any(entry["event"] == "draining" for entry in broker.log()))
+        with pytest.raises(urllib.error.HTTPError) as not_ready:
+            urllib.request.urlopen(f"{broker.http_url}/readyz", timeout=5)
+        assert not_ready.value.code == 503
+        not_ready.value.close()
+        assert urllib.request.urlopen(f"{broker.http_url}/livez", timeout=5).read() == b"ok\n"
+        with KeyBrokerClient(broker.address) as late, pytest.raises(KeyBrokerError):
+            late.describe_key(key_id=key_id, timeout_seconds=1)
+        assert running.result() == "ENABLED"
+        assert broker.process.wait(timeout=10) == 0
+
+
+@pytest.mark.xdist_group("timing")
+def test_health_answers_within_100_ms_while_every_worker_is_busy(emulator: Emulator, tmp_path: Path) -> None:
+    """p99 over 10 seconds, over gRPC and HTTP; meanwhile a call too many is refused at once."""
+    key_id = emulator.create_key()
+    emulator.faults.add(Fault(operation="DescribeKey", when="before", action="delay", delay_seconds=10, count=0))
+    busy = {"max_concurrent_calls": WORKERS}
+    with (
+        BrokerProcess(tmp_path, emulator, server=busy) as broker,
+        KeyBrokerClient(broker.address) as client,
+        ThreadPoolExecutor(WORKERS) as pool,
+        grpc.insecure_channel(broker.address) as channel,
+    ):
+        calls = [pool.submit(client.describe_key, key_id=key_id, timeout_seconds=19) for _ in range(WORKERS)]
+        wait_until(lambda: emulator.calls["DescribeKey"] == WORKERS)
+        health = health_pb2_grpc.HealthStub(channel)
+        health.Check(health_pb2.HealthCheckRequest())  # connects
+        over_grpc, over_http = [], []
+        ends_at = time.monotonic() + 9
+        while time.monotonic() < ends_at:
+            over_grpc.append(_seconds(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=5)))
+            over_http.append(_seconds(lambda: urllib.request.urlopen(f"{broker.http_url}/livez", timeout=5).close()))
+            time.sleep(0.02)
+        assert not any(call.done() for call in calls)
+        refused = _seconds(lambda: _expect_overload(client, key_id))
+        assert len(over_grpc) > 200
+        assert _p99(over_grpc) < 0.1
+        assert _p99(over_http) < 0.1
+        assert refused < 0.5
+        assert all(call.result() for call in calls)
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def _p99(seconds: list[float]) -> float:
+    return sorted(seconds)[int(len(seconds) * 0.99)]
+
+
+def _expect_overload(client: KeyBrokerClient, key_id: str) -> None:
+    with pytest.raises(KeyBrokerError) as caught:
+        client.import_external_key(key_id=key_id)
+    assert caught.value.reason == "BROKER_OVERLOADED"
+    assert caught.value.retry_after_seconds == 1.0
+
+
+def test_caller_that_goes_away_does_not_stop_its_import(emulator: Emulator, tmp_path: Path) -> None:
+    key_id = emulator.create_key()
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="before", action="delay", delay_seconds=1))
+    with BrokerProcess(tmp_path, emulator) as broker, KeyBrokerClient(broker.address) as client:
+        impatient = threading.Thread(target=lambda: outcome_of(client, key_id), daemon=True)
+        impatient.start()
+        wait_until(lambda: emulator.calls["ImportKeyMaterial"] == 1)
+        client.close()
+        impatient.join()
+        wait_until(lambda: emulator.key_state(key_id) == "Enabled")
+        wait_until(
+            lambda: b'outcome="imported"' in urllib.request.urlopen(f"{broker.http_url}/metrics", timeout=5).read()
+        )
+
+
+def test_log_at_debug_holds_no_secret(emulator: Emulator, tmp_path: Path) -> None:
+    """Material, tokens, wrapped material and the access key's secret, raw, in hex and in base64."""
+    with (
+        BrokerProcess(tmp_path, emulator, logs={"level": "DEBUG"}) as broker,
+        KeyBrokerClient(broker.address) as client,
+    ):
+        key_id = emulator.create_key()
+        token = client.get_import_parameters(key_id=key_id).import_token
+        blob = b"\x01" + bytes(range(255))
+        with pytest.raises(KeyBrokerError):
+            client.import_wrapped_key_material(key_id=key_id, wrapped_key_material=blob, import_token=token)
+        client.import_external_key(key_id=key_id)
+        emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="drop"))
+        with pytest.raises(KeyBrokerError):
+            client.import_external_key(new_key=NEW_KEY)
+        material = emulator.bound_material(key_id)
+        assert material is not None
+        log = broker.log_path.read_bytes()
+    secrets = [token.encode(), blob, material, b"not-a-secret"]
+    for secret in secrets:
+        for form in (secret, secret.hex().encode(), base64.b64encode(secret)):
+            assert form not in log
+    assert key_id.encode() in log
+
+
+def test_config_error_names_the_key_and_exits_2(emulator: Emulator, tmp_path: Path) -> None:
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    config = tmp_path / "keybroker.yaml"
+    config.write_text("server: {grpc_adress: '127.0.0.1:0'}\n")
+    for command in ("serve", "check-config"):
+        ended = subprocess.run(
+            [sys.executable, "-m", "keybroker", command, "--config", str(config)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 2
+        assert "server.grpc_adress: unknown key" in ended.stderr
