@@ -29,12 +29,13 @@ Script = Callable[[socket.socket], None]
 
 
 class ScriptedServer:
-    """Answers every request by `script`. `requests` holds what came in, `connections` counts."""
+    """Answers every request by `script`. `requests` holds what came in, `connections` and `closed` count."""
 
     def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None, keep_alive: bool = False) -> None:
         self.script = script
         self.requests: list[bytes] = []
         self.connections = 0
+        self.closed = 0
         self._tls = tls
         self._keep_alive = keep_alive
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -66,6 +67,7 @@ class ScriptedServer:
             else:
                 with self._tls.wrap_socket(connection, server_side=True) as encrypted:
                     self._answer(encrypted)
+        self.closed += 1
 
     def _answer(self, connection: socket.socket) -> None:
         connection.settimeout(5)
@@ -159,7 +161,7 @@ def deadline(seconds: float = 5.0) -> Deadline:
 
 
 @contextmanager
-def client(address: str, **overrides: Any) -> Iterator[KmsClient]:  # noqa: ANN401  # passed on
+def client(address: str, **overrides: Any) -> Iterator[KmsClient]:
     settings: dict[str, Any] = {
         "name": "main",
         "region": REGION,

@@ -171,7 +171,7 @@ def test_import_parameters_of_another_cmk_are_refused() -> None:
 def test_credentials_are_asked_for_every_request() -> None:
     keys = iter([Credentials("first", "s1"), Credentials("second", "s2", "sts-token")])
     with (
-        serving(replies(key_body())) as server,
+        serving(replies(key_body()), keep_alive=True) as server,
         client(server.address, credentials=lambda: next(keys)) as kms,
     ):
         kms.describe_key(KEY_ID, deadline=deadline())
@@ -198,7 +198,7 @@ def test_credentials_that_cannot_be_read_send_nothing(error: Exception) -> None:
 
 
 def test_two_requests_have_two_nonces() -> None:
-    with serving(replies(key_body())) as server, client(server.address) as kms:
+    with serving(replies(key_body()), keep_alive=True) as server, client(server.address) as kms:
         for _ in range(2):
             kms.describe_key(KEY_ID, deadline=deadline())
     assert len({header(request, "x-acs-signature-nonce") for request in server.requests}) == 2

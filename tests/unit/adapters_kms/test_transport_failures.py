@@ -245,9 +245,10 @@ def test_pooled_connection_that_was_dropped_is_not_a_second_send() -> None:
 
 def test_idle_connection_that_the_kms_closed_is_replaced() -> None:
     with serving(replies(key_body())) as server, client(server.address) as kms:
-        for _ in range(3):
+        for done in range(3):
             kms.describe_key(KEY_ID, deadline=deadline())
-            time.sleep(0.05)
+            while server.closed <= done:
+                time.sleep(0.01)
         assert len(server.requests) == server.connections == 3
 
 

@@ -148,7 +148,7 @@ def test_tls_of_a_ca_in_the_systems_store_works(tmp_path: Path, monkeypatch: pyt
         assert kms.describe_key(KEY_ID, deadline=deadline()).name.key_id == KEY_ID
 
 
-def refused_before_sending(pki: Pki, *, host: str = "127.0.0.1", **settings: Any) -> None:  # noqa: ANN401  # passed on
+def refused_before_sending(pki: Pki, *, host: str = "127.0.0.1", **settings: Any) -> None:
     with serving(replies(key_body()), tls=pki.context) as server:
         endpoint = f"https://{host}:{server.address.rpartition(':')[2]}"
         with client(endpoint, **settings) as kms, pytest.raises(KmsError) as caught:
@@ -251,7 +251,8 @@ MARKED: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.mark.parametrize("reply", MARKED.values(), ids=MARKED)
 @pytest.mark.parametrize("header", ["x-kms-emulator", "X-KMS-Emulator"])
 def test_emulator_is_refused_at_its_first_reply_of_any_kind(reply: Callable[[], dict[str, Any]], header: str) -> None:
-    with serving(replies(**reply(), headers={header: "1"})) as server, client(server.address) as kms:
+    script = replies(**reply(), headers={header: "1"})
+    with serving(script, keep_alive=True) as server, client(server.address) as kms:
         for call in (kms.describe_key, kms.cancel_key_deletion):
             with pytest.raises(KmsError) as caught:
                 call(KEY_ID, deadline=deadline())
