@@ -28,17 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.WARNING if arguments.quiet else logging.INFO, format="%(message)s", stream=sys.stderr
     )
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     try:
-        with Emulator(_settings(arguments)) as emulator:
-            _announce(emulator)
-            stop.wait()
+        _serve_until_signal(Emulator(_settings(arguments)))
     except (ValueError, TypeError, OSError) as error:
         print(f"kms-emulator: {error}", file=sys.stderr)
         return _EXIT_USAGE
     return 0
+
+
+def _serve_until_signal(emulator: Emulator) -> None:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with emulator:
+        _announce(emulator)
+        stop.wait()
 
 
 def _announce(emulator: Emulator) -> None:

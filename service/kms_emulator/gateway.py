@@ -44,7 +44,7 @@ class Gateway:
             now = self._kms.clock.now()
             self._authenticator.check(request, now)
             self._kms.quotas.admit(call.operation.quota, now)
-            call.parameters = request.parameters()
+            call.take(request.parameters())
         except UnicodeDecodeError:
             return error_reply(KmsError("ParseRequestParameterException"))
         except KmsError as error:

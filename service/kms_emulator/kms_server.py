@@ -63,7 +63,7 @@ class _KmsHandler(EmulatorHandler):
             self.wfile.flush()
         elapsed_ms = (time.perf_counter() - started) * 1000
         operation, key_id, status = logged
-        request_log.info("%s %s %d %.1f ms", operation or "-", key_id or "-", status, elapsed_ms)
+        request_log.info("%s %a %d %.1f ms", operation or "-", key_id, status, elapsed_ms)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815 -- http.server's names
 

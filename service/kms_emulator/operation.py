@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 API_VERSION = "2016-01-20"
 
+_LOGGED_LENGTH = 300
+
 
 class KeyReference(Enum):
     """What the parameter KeyId of an operation may hold."""
@@ -55,11 +57,19 @@ class Operation:
 
 @dataclass(slots=True)
 class Call:
-    """One request for an operation. `key_id` is filled when the CMK is known, for the call log."""
+    """One request for an operation.
+
+    `key_id` is for the call log: what the request says, cut to 300 characters, until the CMK itself is known.
+    """
 
     operation: Operation
     parameters: Mapping[str, str] = field(default_factory=dict)
     key_id: str = ""
+
+    def take(self, parameters: Mapping[str, str]) -> None:
+        """The parameters, once the sender is authenticated."""
+        self.parameters = parameters
+        self.key_id = self.text("KeyId")[:_LOGGED_LENGTH]
 
     def check_required(self) -> None:
         """400 MissingParameter for the first required parameter that is absent or empty."""

@@ -64,6 +64,8 @@ class Quotas:
         """Change the mode, some limits or both; ValueError for an unknown mode or class or a limit below 1."""
         if mode is not None and mode not in get_args(QuotaMode):
             raise ValueError(f"quota mode must be one of {', '.join(get_args(QuotaMode))}")
+        if limits is not None and not isinstance(limits, Mapping):
+            raise TypeError("limits must map quota classes to numbers")
         for name, limit in (limits or {}).items():
             if name not in self._limits:
                 raise ValueError(f"unknown quota class: {name}")
@@ -79,18 +81,14 @@ class Quotas:
             return
         with self._lock:
             admitted = self._admitted[quota_class]
-            start = self._window_start(now)
-            while admitted and (admitted[0] < start or admitted[0] > now):
+            while admitted and (self._leaves_at(admitted[0]) <= now or admitted[0] > now):
                 admitted.popleft()
             if len(admitted) >= self._limits[quota_class]:
-                wait = self._window_start(admitted[0]) - start if self._mode == "sliding" else timedelta(0)
-                raise KmsError("Rejected.Throttling", retry_after_ms=self._wait_ms(wait, start, now))
+                wait = self._leaves_at(admitted[0]) - now
+                raise KmsError("Rejected.Throttling", retry_after_ms=math.ceil(wait / timedelta(milliseconds=1)))
             admitted.append(now)
 
-    def _window_start(self, now: datetime) -> datetime:
-        return now.replace(microsecond=0) if self._mode == "fixed" else now - timedelta(seconds=1)
-
-    def _wait_ms(self, wait: timedelta, start: datetime, now: datetime) -> int:
-        if self._mode == "fixed":
-            wait = start + timedelta(seconds=1) - now
-        return max(1, math.ceil(wait.total_seconds() * 1000))
+    def _leaves_at(self, admitted_at: datetime) -> datetime:
+        """When a request admitted then stops counting."""
+        start = admitted_at.replace(microsecond=0) if self._mode == "fixed" else admitted_at
+        return start + timedelta(seconds=1)

@@ -75,6 +75,8 @@ class PairSource:
     """Where key pairs come from: a fresh one per call, or, for benchmarks, a cycle through `pool_size` of them."""
 
     def __init__(self, pool_size: int = 0) -> None:
+        if pool_size < 0:
+            raise ValueError("rsa_key_pool must not be negative")
         self._lock = threading.Lock()
         self._pool: Iterator[rsa.RSAPrivateKey] | None = None
         if pool_size:
