@@ -4,6 +4,8 @@ In each case: one request was sent, the reason and the code fit, and "committed 
 was sent.
 """
 
+import gzip
+import json
 import socket
 import struct
 import time
@@ -32,6 +34,7 @@ from tests.unit.adapters_kms.support import (
 pytestmark = pytest.mark.usefixtures("loopback")
 
 GOOD = reply_bytes({"RequestId": REQUEST_ID})
+TOO_LONG = {"RequestId": REQUEST_ID, "Padding": "x" * 70 * 1024}
 
 
 def closes(connection: socket.socket) -> None:
@@ -85,13 +88,17 @@ AMBIGUOUS: dict[str, tuple[Script, Reason, str]] = {
     "garbage instead of JSON": (replies(b"\x00\xff garbage"), INVALID, "unreadable"),
     "HTML": (replies(b"<html>Welcome</html>"), INVALID, "unreadable"),
     "empty body": (replies(b""), INVALID, "unreadable"),
-    "70 KiB": (replies(b'{"RequestId": "' + b"x" * 70 * 1024 + b'"}'), INVALID, "unreadable"),
+    "70 KiB": (replies(TOO_LONG), INVALID, "unreadable"),
     "70 KiB without length": (
-        sends(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"RequestId": "', b"x" * 70 * 1024, b'"}'),
+        sends(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", json.dumps(TOO_LONG).encode()),
         INVALID,
         "unreadable",
     ),
-    "compressed": (replies(b"\x1f\x8b\x08\x00", headers={"Content-Encoding": "gzip"}), INVALID, "unreadable"),
+    "compressed": (
+        replies(gzip.compress(b'{"RequestId": "x"}'), headers={"Content-Encoding": "gzip"}),
+        INVALID,
+        "unreadable",
+    ),
     "200 with an error": (replies(error_body("InvalidKeyMaterial")), INVALID, "unreadable"),
     "201": (replies({"RequestId": REQUEST_ID}, status=201), INVALID, "unreadable"),
     "500 with a 4xx code": (
@@ -195,7 +202,8 @@ def test_failure_to_connect_proves_that_nothing_was_sent(settings: Callable[[], 
     assert caught.value.committed_nothing
 
 
-def test_connect_time_out_proves_that_nothing_was_sent() -> None:
+@pytest.mark.parametrize(("configured_seconds", "deadline_seconds"), [(0.2, 10), (10, 0.2)])
+def test_connect_time_out_proves_that_nothing_was_sent(configured_seconds: float, deadline_seconds: float) -> None:
     with socket.socket() as full:  # a backlog that is full answers no further connection
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -205,11 +213,13 @@ def test_connect_time_out_proves_that_nothing_was_sent() -> None:
             each.setblocking(False)  # noqa: FBT003
             each.connect_ex(address)
         time.sleep(0.05)
+        started = time.monotonic()
         with (
-            client(f"127.0.0.1:{address[1]}", connect_timeout_seconds=0.2) as kms,
+            client(f"127.0.0.1:{address[1]}", connect_timeout_seconds=configured_seconds) as kms,
             pytest.raises(KmsError) as caught,
         ):
-            do_import(kms)
+            kms.cancel_key_deletion(KEY_ID, deadline=deadline(deadline_seconds))
+        assert time.monotonic() - started < 2
         for each in waiting:
             each.close()
     assert (caught.value.kms_code, caught.value.committed_nothing) == ("connection", True)

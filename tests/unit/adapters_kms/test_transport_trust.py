@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,17 @@ from cryptography.x509.oid import NameOID
 from keybroker.adapters.kms.transport import checked_endpoint
 from keybroker.domain.errors import KmsError, Reason
 
-from tests.unit.adapters_kms.support import KEY_ID, REQUEST_ID, client, deadline, error_body, key_body, replies, serving
+from tests.unit.adapters_kms.support import (
+    KEY_ID,
+    REQUEST_ID,
+    client,
+    deadline,
+    error_body,
+    key_body,
+    replies,
+    reply_bytes,
+    serving,
+)
 
 pytestmark = pytest.mark.usefixtures("loopback")
 
@@ -183,6 +194,12 @@ def test_tls_ignores_the_librarys_own_variables(variable: str, tmp_path: Path, m
     refused_before_sending(pki)
 
 
+def test_tls_does_not_trust_the_librarys_own_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pki = Pki(tmp_path, LOOPBACK)
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(pki.ca_bundle))
+    refused_before_sending(pki)
+
+
 def test_tls_for_another_host_is_refused(tmp_path: Path) -> None:
     pki = Pki(tmp_path, x509.DNSName("kms.example.com"))
     refused_before_sending(pki, ca_bundle=pki.ca_bundle)
@@ -229,6 +246,24 @@ def test_proxy_is_asked_for_a_tunnel_and_sees_no_request() -> None:
         assert b"Proxy-Authorization: Basic " in proxy.requests[0]
         assert KEY_ID.encode() not in proxy.requests[0]
         assert len(proxy.requests) == 1
+
+
+def test_proxy_tunnel_ends_at_the_kms_that_the_bundle_trusts(tmp_path: Path) -> None:
+    pki, seen = Pki(tmp_path, x509.DNSName("kms.example.com")), []
+
+    def tunnel(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with pki.context.wrap_socket(connection, server_side=True) as inside:
+            seen.append(inside.recv(65536))
+            inside.sendall(reply_bytes(key_body()))
+
+    with (
+        serving(tunnel) as proxy,
+        client("https://kms.example.com", proxy=f"http://{proxy.address}", ca_bundle=pki.ca_bundle) as kms,
+    ):
+        assert kms.describe_key(KEY_ID, deadline=deadline()).name.key_id == KEY_ID
+        assert seen[0].startswith(b"POST /?KeyId=")
+        assert b"Proxy-Authorization" not in seen[0]
 
 
 def test_cookies_are_not_kept() -> None:

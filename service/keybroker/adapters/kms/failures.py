@@ -12,8 +12,7 @@ nothing but the class's name is kept, and the KmsError is to be raised where no 
 from http.client import HTTPException
 from ssl import SSLCertVerificationError
 
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ReadTimeoutError
-from urllib3.exceptions import ProxyError as BrokenProxyError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
 from keybroker.adapters.kms.error_table import CONNECTION, OTHER, TIMEOUT, UNREADABLE
 from keybroker.domain.errors import KmsError, Reason
@@ -63,18 +62,8 @@ def _unavailable(message: str, kms_code: str, *, committed_nothing: bool) -> Kms
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The innermost exception that the libraries wrapped. They keep it in different places."""
-    wrapped = (
-        error.reason
-        if isinstance(error, MaxRetryError)
-        else error.original_error
-        if isinstance(error, BrokenProxyError)
-        else _last_exception(error.args)
-        if not isinstance(error, (*_NEVER_CONNECTED, ReadTimeoutError))
-        else None
-    )
-    return _cause(wrapped) if wrapped is not None else error
-
-
-def _last_exception(args: tuple[object, ...]) -> BaseException | None:
-    return next((arg for arg in reversed(args) if isinstance(arg, BaseException)), None)
+    """The innermost exception that the libraries wrapped: as `reason` or among the arguments."""
+    if isinstance(error, (*_NEVER_CONNECTED, ReadTimeoutError)):
+        return error
+    wrapped = [each for each in (*error.args, getattr(error, "reason", None)) if isinstance(each, BaseException)]
+    return _cause(wrapped[-1]) if wrapped else error

@@ -96,11 +96,10 @@ class Transport:
             return Reply(response.status_code, headers, _read(response.raw, deadline))
 
     def _timeout(self, deadline: Deadline) -> Timeout:
-        remaining = max(deadline.remaining_seconds(), _SHORTEST_TIMEOUT_SECONDS)
         return Timeout(
-            total=remaining,
-            connect=min(self._connect_timeout_seconds, remaining),
-            read=min(self._read_timeout_seconds, remaining),
+            total=max(deadline.remaining_seconds(), _SHORTEST_TIMEOUT_SECONDS),
+            connect=self._connect_timeout_seconds,
+            read=self._read_timeout_seconds,
         )
 
 
