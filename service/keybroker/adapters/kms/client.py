@@ -39,8 +39,7 @@ class KmsClient:
 
     `credentials` is asked for every request. `observe(operation, code, seconds)` is told of every request; `code` is
     "OK", a code of the error table, "timeout", "connection", "unreadable" or "other". `proxy` is a URL; `ca_bundle`
-    is a PEM file that takes the place of the system's CAs. A bad endpoint, proxy or bundle is a ValueError
-    here.
+    is a PEM file that takes the place of the system's CAs. ValueError: the endpoint, proxy or bundle is bad.
     """
 
     def __init__(  # noqa: PLR0913  # each is a setting
