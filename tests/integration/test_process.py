@@ -101,9 +101,9 @@ def test_health_answers_within_100_ms_while_every_worker_is_busy(emulator: Emula
     """p99 over 10 seconds, over gRPC and HTTP; meanwhile a call too many is refused at once."""
     key_id = emulator.create_key()
     emulator.faults.add(Fault(operation="DescribeKey", when="before", action="delay", delay_seconds=10, count=0))
-    busy = {"max_concurrent_calls": WORKERS}
+    sections = {"server": {"max_concurrent_calls": WORKERS}, "instance": {"read_timeout_seconds": 15}}
     with (
-        BrokerProcess(tmp_path, emulator, server=busy) as broker,
+        BrokerProcess(tmp_path, emulator, **sections) as broker,
         KeyBrokerClient(broker.address) as client,
         ThreadPoolExecutor(WORKERS) as pool,
         grpc.insecure_channel(broker.address) as channel,
