@@ -42,6 +42,8 @@ class Workers:
     def _work(self, work: Callable[[], T]) -> T:
         try:
             return work()
+        except StopIteration as error:
+            raise RuntimeError("the work raised StopIteration") from error  # which no asyncio future can hold
         finally:
             with self._lock:
                 self._busy -= 1
