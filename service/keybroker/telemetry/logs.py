@@ -31,7 +31,9 @@ def exception_chain(error: BaseException) -> list[str]:
     """An exception and its causes, outermost first, each as its type and where it was raised; no texts."""
     chain: list[str] = []
     current: BaseException | None = error
-    while current is not None:
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:  # `raise … from` can close a ring
+        seen.add(id(current))
         frames = traceback.extract_tb(current.__traceback__)
         place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
         chain.append(f"{type(current).__module__}.{type(current).__qualname__}{place}")
