@@ -12,6 +12,7 @@ from keybroker.rpc.interceptors.unary import Context, Handler, UnaryInterceptor
 from keybroker.rpc.status import code_of
 from keybroker.telemetry.metrics import Metrics
 
+_GO_SPELLING = {grpc.StatusCode.OK: "OK", grpc.StatusCode.CANCELLED: "Canceled"}
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -52,5 +53,5 @@ def ended_with(error: BaseException, context: Context) -> grpc.StatusCode:
 
 
 def _camel_case(code: grpc.StatusCode) -> str:
-    """The dashboards' spelling: OK, NotFound, InvalidArgument."""
-    return "OK" if code is grpc.StatusCode.OK else code.name.title().replace("_", "")
+    """The dashboards' spelling, which is that of Go's codes: OK, NotFound, InvalidArgument, Canceled."""
+    return _GO_SPELLING.get(code) or code.name.title().replace("_", "")
