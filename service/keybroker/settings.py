@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 ENV_PREFIX = "KEYBROKER__"
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # the two others escape from PyYAML: 2026-13-45, [[[[…
 
 InstanceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=2_000_000)]  # grpc takes milliseconds as 32 bits with a sign
 
 
 class ConfigurationError(Exception):
@@ -196,7 +197,7 @@ def read_file(path: Path, *, key: str) -> bytes:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(read_file(path, key="--config"))
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise ConfigurationError(f"--config: {path} is not YAML{where}") from None
@@ -216,7 +217,7 @@ def _set(tree: dict[str, Any], name: str, value: str) -> None:
             raise ConfigurationError(f"{name}: {section} is not a section")
     try:
         node[key] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except _NOT_YAML:
         raise ConfigurationError(f"{name}: the value is not YAML") from None
 
 
