@@ -5,14 +5,19 @@ what it adds about the KMS comes from real calls (design, invariant 6).
 """
 
 import json
+import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
+import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+
+from keybroker.telemetry.logs import exception_chain
 
 _STOP_POLL_SECONDS = 0.1
 
@@ -55,8 +60,17 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    registry: CollectorRegistry
-    readiness: Readiness
+
+    def __init__(self, address: tuple[str, int], *, registry: CollectorRegistry, readiness: Readiness) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.registry = registry
+        self.readiness = readiness
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002  # socketserver's signature
+        """A client that went away, mostly. The standard library would print the exception's text."""
+        error = sys.exception()
+        structlog.get_logger().warning("telemetry_request_failed", exceptions=exception_chain(error) if error else [])
 
 
 class TelemetryServer:
@@ -71,9 +85,7 @@ class TelemetryServer:
 
     def start(self) -> int:
         """Binds and serves; returns the port, which the system chooses for 0. Raises OSError if it is taken."""
-        self._server = _Server(self._address, _Handler)
-        self._server.registry = self._registry
-        self._server.readiness = self._readiness
+        self._server = _Server(self._address, registry=self._registry, readiness=self._readiness)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_STOP_POLL_SECONDS,), name="telemetry", daemon=True
         )
