@@ -91,9 +91,7 @@ class World:
             deliver=deliver,
             entropy=self.entropy,
         )
-        self.hand_out = HandOutImportParameters(
-            keys=self.keys, obtain=self.obtain, claims=self.claims, tokens=tokens
-        )
+        self.hand_out = HandOutImportParameters(keys=self.keys, obtain=self.obtain, claims=self.claims, tokens=tokens)
         self.import_wrapped = ImportWrappedKeyMaterial(
             keys=self.keys,
             cache=self.cache,

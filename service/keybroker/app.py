@@ -11,7 +11,6 @@ from keybroker.adapters.clock import SystemClock
 from keybroker.adapters.entropy import SystemEntropy
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
-from keybroker.domain.errors import BrokerError, Reason
 from keybroker.ports import Clock, EntropySource
 from keybroker.rpc.handlers import Handlers, UseCases
 from keybroker.rpc.import_meter import ImportMeter
@@ -190,14 +189,16 @@ def _credentials(name: str, settings: InstanceSettings) -> Callable[[], Credenti
         files = settings.credentials
         paths = [files.access_key_id_file, files.access_key_secret_file, files.security_token_file]
         read = SecretFiles([path for path in paths if path], key=f"kms.instances.{name}.credentials").contents
-    Credentials(*read())
 
     def current() -> Credentials:
-        try:
-            return Credentials(*read())
-        except (ConfigurationError, ValueError) as error:
-            raise BrokerError(Reason.KMS_CREDENTIALS_REJECTED, "The broker's KMS credentials can't be read.") from error
+        return Credentials(*read())
 
+    try:
+        current()
+    except ConfigurationError:
+        raise
+    except ValueError as error:
+        raise ConfigurationError(f"kms.instances.{name}.credentials: {error}") from None
     return current
 
 

@@ -23,7 +23,7 @@ InstanceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=2_000_000)]  # grpc takes milliseconds as 32 bits with a sign
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(ValueError):
     """The configuration can't be used. The text says which key is wrong and why; it quotes no secret."""
 
 

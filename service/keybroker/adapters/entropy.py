@@ -1,7 +1,7 @@
 """Random bytes from the operating system's CSPRNG.
 
-The seed: make sure that the source of randomness meets the requirements. On Linux /dev/urandom and getrandom(2) read the
-same generator. It is read unbuffered into the caller's buffer, so that no copy of the bytes is made on the way.
+The seed: make sure that the source of randomness meets the requirements. On Linux /dev/urandom and getrandom(2) read
+the same generator. It is read unbuffered into the caller's buffer, so that no copy of the bytes is made on the way.
 """
 
 _SOURCE = "/dev/urandom"

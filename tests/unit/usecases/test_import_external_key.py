@@ -48,6 +48,7 @@ def test_import_existing_cmk_binds_material_of_its_length(spec: KeySpec, algorit
     assert imported.check_value == key_check_value(bound)
     assert imported.delivered.key.state is KeyState.ENABLED
     assert imported.delivered.sent.kms_request_id
+    world.claims.check_free(world.cmk(key_id))
 
 
 def test_import_cold_makes_three_reads_and_one_write() -> None:

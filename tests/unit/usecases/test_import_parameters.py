@@ -1,7 +1,9 @@
 """Import parameters: cached, shared, renewed, let go."""
 
 import threading
+import time
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -38,9 +40,23 @@ def test_hand_out_each_algorithm_has_its_own_pair() -> None:
     assert pkcs1.algorithm is RSAES_PKCS1_V1_5
 
 
+def test_obtain_looks_into_the_cache_again_when_it_leads() -> None:
+    """The flight before may have landed between the first look and the lead."""
+    world = World()
+    key_id = world.kms.add_key()
+    pair = hand_out(world, key_id)
+    look, looks = world.cache.get, iter([None])
+    world.cache.get = lambda *key: next(looks, look(*key))  # type: ignore[method-assign]
+    assert hand_out(world, key_id) == pair
+    assert world.kms.calls["GetParametersForImport"] == 1
+    assert world.parameters_requests == ["fetched", "shared"]
+
+
 def test_hand_out_200_at_once_make_one_fetch() -> None:
     world = World()
     key_id = world.kms.add_key()
+    for operation in ("describe_key", "get_parameters_for_import"):
+        setattr(world.kms, operation, _slow(getattr(world.kms, operation)))
     all_there = threading.Barrier(200)
 
     def ask(_: int) -> str:
@@ -175,6 +191,14 @@ def test_cache_100_000_pairs_stay_within_count_and_memory() -> None:
         tracemalloc.stop()
     assert len(cache) == 10_000
     assert used < 30 * 2**20
+
+
+def _slow(call: Callable[..., object]) -> Callable[..., object]:
+    def slowly(*args: object, **options: object) -> object:
+        time.sleep(0.1)
+        return call(*args, **options)
+
+    return slowly
 
 
 def _pair(clock: FakeClock, number: int, *, token: str = "token", der: bytes = b"der") -> ImportParameters:
