@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 import grpc
@@ -13,7 +14,7 @@ from keybroker.rpc.status import code_of
 from keybroker.telemetry.metrics import Metrics
 
 _GO_SPELLING = {grpc.StatusCode.OK: "OK", grpc.StatusCode.CANCELLED: "Canceled"}
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_CODES: Mapping[object, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class MetricsInterceptor(UnaryInterceptor):
@@ -48,7 +49,8 @@ def ended_with(error: BaseException, context: Context) -> grpc.StatusCode:
     if isinstance(error, asyncio.CancelledError):
         return grpc.StatusCode.CANCELLED
     if isinstance(error, aio.AbortError):
-        return _CODES.get(cast("int", context.code()), grpc.StatusCode.UNKNOWN)  # aio gives the number
+        code = cast("object", context.code())  # the code itself, its number in some versions of grpc
+        return _CODES.get(code.value[0] if isinstance(code, grpc.StatusCode) else code, grpc.StatusCode.UNKNOWN)
     return grpc.StatusCode.INTERNAL
 
 
