@@ -54,7 +54,9 @@ class Emulator(Seeding):
         self.stop()
 
     def start(self) -> None:
-        """Listen and serve in threads; returns at once."""
+        """Listen and serve in threads; returns at once. RuntimeError when it runs already."""
+        if self._server is not None:
+            raise RuntimeError("the emulator is running")
         self._stopping.clear()
         self._server = KmsServer((self.settings.host, self._port), self._gateway, self._kms.clock, self._tls)
         self._port = self._server.server_port

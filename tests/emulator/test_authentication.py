@@ -74,6 +74,11 @@ REFUSED: dict[str, tuple[Case, int, str]] = {
         400,
         "SignatureDoesNotMatch",
     ),
+    "signed hash of another body": (
+        lambda c: list_keys(c, extra_headers={"x-acs-content-sha256": "0" * 64}),
+        400,
+        "SignatureDoesNotMatch",
+    ),
     "no nonce": (without_signed_nonce, 400, "MissingParameter"),
     "STS without token": (
         lambda c: list_keys(c, access_key=replace(STS, security_token="")),

@@ -172,7 +172,7 @@ def test_delay_holds_the_answer_back(client: Client, emulator: Emulator) -> None
 
 def test_delay_before_lets_an_import_land_after_the_client_has_gone(listening: Emulator) -> None:
     key_id = listening.create_key()
-    listening.faults.add(Fault(operation="ImportKeyMaterial", action="delay", delay_seconds=0.5))
+    listening.faults.add(Fault(operation="ImportKeyMaterial", action="delay", delay_seconds=1.0))
     with pytest.raises(TimeoutError):
         import_material(over_http(listening, timeout=0.1), key_id)
     assert listening.in_flight == 1

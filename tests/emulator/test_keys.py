@@ -238,6 +238,7 @@ def test_schedule_key_deletion_sets_the_date_and_the_key_vanishes_then(client: C
     assert client.call("DescribeKey", KeyId="alias/gone").code == "Forbidden.AliasNotFound"
     assert client.ok("ListKeys")["TotalCount"] == 0
     assert client.ok("ListAliases")["TotalCount"] == 0
+    client.ok("CreateAlias", KeyId=create(client)["KeyId"], AliasName="alias/gone")
 
 
 @pytest.mark.parametrize("days", ["6", "367", "-7", "7.5", "a week"])
