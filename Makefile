@@ -19,7 +19,7 @@ demo: $(RUNTIME) ## Imports a key of each size into an embedded KMS and shows ea
 	@$(BIN)/keybroker demo
 
 test: $(DEV) ## Runs all tests
-	@sh scripts/require openssl:openssl promtool:prometheus
+	@sh scripts/require openssl:openssl curl:curl promtool:prometheus
 	@$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: $(DEV) ## Checks style, types, layers, protos, dependencies and generated files
