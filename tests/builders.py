@@ -15,7 +15,6 @@ from keybroker.usecases.import_wrapped_key_material import ImportWrappedKeyMater
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.manage_keys import ManageKeys
 from keybroker.usecases.obtain_import_parameters import ImportParametersCache, ObtainImportParameters
-
 from tests.contract.fake_kms import FakeKms
 
 ACCOUNT = "1540355698840000"

@@ -10,16 +10,15 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from keybroker_client import KeyBrokerClient
-from keymaterial.v1 import types_pb2
-from kms_emulator import Emulator
-
 from keybroker import __version__
 from keybroker.app import App
 from keybroker.background import BackgroundApp
 from keybroker.domain.key_check_value import key_check_value
 from keybroker.embedded import embedded_credentials, embedded_emulator, embedded_settings
 from keybroker.telemetry.logs import configure_logs
+from keybroker_client import KeyBrokerClient
+from keymaterial.v1 import types_pb2
+from kms_emulator import Emulator
 
 _SIZES = {
     "AES-128": types_pb2.KEY_SPEC_AES_128,

@@ -3,10 +3,9 @@
 Only here the server imports the emulator, which the production image does not contain.
 """
 
-from kms_emulator import AccessKey, Emulator, EmulatorSettings
-
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.settings import Settings, parse_settings
+from kms_emulator import AccessKey, Emulator, EmulatorSettings
 
 _ACCESS_KEY_ID = "embedded"
 _ACCESS_KEY_SECRET = "not-a-secret"  # noqa: S105  # opens the embedded emulator only

@@ -20,6 +20,7 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
+
 from keybroker.domain.errors import BrokerError
 from keybroker.rpc.workers import Workers
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from kms_emulator import AccessKey, Emulator, EmulatorSettings
 
+from kms_emulator import AccessKey, Emulator, EmulatorSettings
 from tests.benchmarks import __main__ as bench
 from tests.benchmarks import server_shell
 from tests.benchmarks.floor import ACCESS_KEY_ID, ACCESS_KEY_SECRET, DKMS_INSTANCE_ID, FloorKms, WrongResultError

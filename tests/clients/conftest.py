@@ -1,12 +1,11 @@
-# ruff: noqa: ANN401 - any method of either client
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from keybroker_client import AsyncKeyBrokerClient, KeyBrokerClient
 
+from keybroker_client import AsyncKeyBrokerClient, KeyBrokerClient
 from tests.clients.fake_broker import FakeBroker
 
 if TYPE_CHECKING:

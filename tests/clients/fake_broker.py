@@ -4,7 +4,6 @@ Not the broker: it has no KMS and checks nothing. A test sets `answers[RPC]` to 
 Failure, and reads `calls`.
 """
 
-# ruff: noqa: ANN401 - any RPC of the service
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1 import types_pb2 as types
 from keymaterial.v1.key_broker_service_pb2_grpc import add_KeyBrokerServiceServicer_to_server

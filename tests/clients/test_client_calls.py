@@ -10,10 +10,10 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2
+
 from keybroker_client import KeyBrokerError, NewKey, UnavailableError, UnresolvedError, WrappingAlgorithm, channel
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1 import types_pb2 as types
-
 from tests.clients.fake_broker import KEY_ID, RPCS, TOKEN, Failure, FakeBroker
 
 if TYPE_CHECKING:

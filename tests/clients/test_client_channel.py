@@ -9,14 +9,14 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
-import keybroker_client
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from keybroker_client import UnavailableError, channel
 
+import keybroker_client
+from keybroker_client import UnavailableError, channel
 from tests.clients.fake_broker import KEY_ID, FakeBroker
 
 if TYPE_CHECKING:

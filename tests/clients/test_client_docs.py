@@ -13,10 +13,10 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
 from kbctl.__main__ import build_parser
 from kbctl.failures import MEANINGS
 from keymaterial.v1 import types_pb2 as types
-
 from tests.clients.fake_broker import KEY_ID, Failure, FakeBroker
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -1,6 +1,5 @@
 """Which exception a caller gets for what the broker, gRPC or something between them answers."""
 
-# ruff: noqa: ANN401 - any argument of a method
 from __future__ import annotations
 
 import pickle
@@ -8,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import keybroker_client as kc
 import pytest
-from keymaterial.v1.error_reason_pb2 import ErrorReason
 
+import keybroker_client as kc
+from keymaterial.v1.error_reason_pb2 import ErrorReason
 from tests.clients.fake_broker import KEY_ID, TOKEN, Failure, FakeBroker, bad_request, precondition, retry_info
 
 if TYPE_CHECKING:

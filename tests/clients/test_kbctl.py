@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2
+
 from kbctl.__main__ import main
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1 import types_pb2 as types
-
 from tests.clients.fake_broker import KEY_ID, TOKEN, FakeBroker, external_key
 
 if TYPE_CHECKING:

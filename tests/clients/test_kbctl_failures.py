@@ -12,11 +12,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import grpc
-import keybroker_client
 import pytest
 from grpc_health.v1 import health_pb2
-from kbctl.__main__ import main
 
+import keybroker_client
+from kbctl.__main__ import main
 from tests.clients.fake_broker import KEY_ID, PUBLIC_KEY, TOKEN, Failure, FakeBroker, precondition, retry_info
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.external_key import KeyState
 from keybroker.ports import Kms
 from kms_emulator import Emulator, EmulatorSettings
-
 from tests.contract.fake_kms import FakeKms
 
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError, Reason
 from keybroker.domain.external_key import ORIGIN_EXTERNAL, CmkName, ExternalKey, KeyState, NewKey

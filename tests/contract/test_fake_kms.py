@@ -4,12 +4,12 @@ import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError, Reason
 from keybroker.domain.external_key import CmkName, KeyState, NewKey
 from keybroker.domain.key_spec import AES_128
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256
-
 from tests.contract.conftest import MovableClock
 from tests.contract.fake_kms import FakeKms, shared_wrapping_pair, spki_der
 

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyState, NewKey
@@ -19,7 +20,6 @@ from keybroker.domain.key_spec import AES_128, AES_192, AES_256, KeySpec
 from keybroker.domain.public_key_policy import load_wrapping_public_key
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5, WrappingAlgorithm
 from keybroker.ports import KmsReply
-
 from tests.contract.conftest import Subject
 
 SPECS = [AES_128, AES_192, AES_256]

@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 
 import pytest
-from kms_emulator import Emulator
 
+from kms_emulator import Emulator
 from tests.emulator.client import Client, in_process, over_http
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from kms_emulator import Emulator, EmulatorSettings, Fault
 
+from kms_emulator import Emulator, EmulatorSettings, Fault
 from tests.emulator.client import Client, over_http
 
 TOKEN = "admin-token"

@@ -1,8 +1,8 @@
 """Aliases and tags: contract sections 1.8 and 1.11."""
 
 import pytest
-from kms_emulator import Emulator
 
+from kms_emulator import Emulator
 from tests.emulator.builders import filters_json, tags_json
 from tests.emulator.client import Client
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from kms_emulator import AccessKey, Emulator, EmulatorSettings
 from kms_emulator.wire import HttpRequest
-
 from tests.emulator.client import Client, in_process
 
 PLAIN = AccessKey("LTAIplain", "plain-secret")

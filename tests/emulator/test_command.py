@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from kms_emulator import Emulator, EmulatorSettings
 from kms_emulator.__main__ import main
-
 from tests.emulator.builders import MATERIAL, OAEP, wrapped_b64
 from tests.emulator.client import Client, over_http
 

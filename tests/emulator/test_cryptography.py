@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from kms_emulator import Emulator
 
+from kms_emulator import Emulator
 from tests.emulator.builders import MATERIAL, filters_json
 from tests.emulator.client import Client
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
 from kms_emulator import Emulator, EmulatorSettings, Fault, Readings
 from kms_emulator.__main__ import main
 from kms_emulator.errors import ERROR_TABLE

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from kms_emulator import AccessKey, Emulator, EmulatorSettings, Fault, KeyState, KmsError
 
+from kms_emulator import AccessKey, Emulator, EmulatorSettings, Fault, KeyState, KmsError
 from tests.emulator.builders import MATERIAL, OAEP, import_blob, wrapped_b64
 from tests.emulator.client import Client, in_process, over_http
 

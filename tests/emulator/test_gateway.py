@@ -5,9 +5,9 @@ import re
 from dataclasses import replace
 
 import pytest
+
 from kms_emulator import Emulator, Fault
 from kms_emulator.errors import ERROR_TABLE, ErrorRule
-
 from tests.emulator.builders import MATERIAL
 from tests.emulator.client import Client
 

@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
-from kms_emulator import Emulator, EmulatorSettings
 
+from kms_emulator import Emulator, EmulatorSettings
 from tests.emulator.builders import (
     MATERIAL,
     OAEP,

@@ -5,8 +5,8 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from kms_emulator import Emulator, EmulatorSettings
 
+from kms_emulator import Emulator, EmulatorSettings
 from tests.emulator.builders import filters_json, tags_json
 from tests.emulator.client import DAY, Client, in_process
 

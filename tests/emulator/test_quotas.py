@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from kms_emulator import Emulator, EmulatorSettings, KmsError
 from kms_emulator.quotas import Quotas
-
 from tests.emulator.client import Client, in_process
 
 WHOLE_SECOND = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,8 +1,8 @@
 """Every reading, both ways: contract sections 6 and 9."""
 
 import pytest
-from kms_emulator import Emulator, EmulatorSettings, Readings
 
+from kms_emulator import Emulator, EmulatorSettings, Readings
 from tests.emulator.builders import MATERIAL, OAEP, filters_json, import_blob, import_material, wrapped_b64
 from tests.emulator.client import Client
 

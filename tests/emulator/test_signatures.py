@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kms_emulator import AccessKey, KmsError
 from kms_emulator.authentication import Authenticator
 from kms_emulator.signatures import canonical_query, canonical_request, decode_query, encode, string_to_sign

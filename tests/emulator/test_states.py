@@ -3,8 +3,8 @@
 import base64
 
 import pytest
-from kms_emulator import Emulator
 
+from kms_emulator import Emulator
 from tests.emulator.builders import MATERIAL, OAEP, import_blob, tags_json, wrapped_b64
 from tests.emulator.client import Answer, Client
 

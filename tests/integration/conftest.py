@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import structlog
+from prometheus_client.parser import text_string_to_metric_families
+
 from keybroker.adapters.clock import SystemClock
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.app import App
@@ -15,7 +17,6 @@ from keybroker.background import BackgroundApp
 from keybroker.settings import Settings, parse_settings
 from keybroker_client import KeyBrokerClient
 from kms_emulator import AccessKey, Emulator, EmulatorSettings
-from prometheus_client.parser import text_string_to_metric_families
 
 ACCESS_KEY_ID = "LTAIexample"
 ACCESS_KEY_SECRET = "not-a-secret"

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import yaml
-from kms_emulator import Emulator
 
+from kms_emulator import Emulator
 from tests.integration.conftest import ACCESS_KEY_ID, ACCESS_KEY_SECRET, broker_settings
 
 

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from keybroker.app import App
 from keybroker.background import BackgroundApp
 from keybroker.settings import ConfigurationError
 from keybroker_client import KeyBrokerClient, KeyBrokerError
 from kms_emulator import AccessKey, Emulator
-
 from tests.integration.conftest import broker_settings
 
 

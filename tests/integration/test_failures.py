@@ -8,12 +8,12 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
+
 from keybroker_client import KeyBrokerError
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1 import types_pb2
 from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceStub
 from kms_emulator import Emulator, Fault
-
 from tests.integration.conftest import RunningBroker
 
 AES_256 = types_pb2.KEY_SPEC_AES_256

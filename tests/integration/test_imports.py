@@ -9,11 +9,11 @@ from threading import Barrier
 import pytest
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.cmac import CMAC
+
 from keybroker_client import KeyBrokerError
 from keymaterial.v1 import types_pb2
 from keymaterial.v1.key_broker_service_pb2 import ImportExternalKeyResponse
 from kms_emulator import Emulator, Fault
-
 from tests.integration.conftest import EmulatorClock, RunningBroker
 
 SPECS = {

@@ -12,10 +12,10 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from keybroker_client import KeyBrokerClient, KeyBrokerError
 from keymaterial.v1 import types_pb2
 from kms_emulator import Emulator, Fault
-
 from tests.integration.processes import BrokerProcess
 
 WORKERS = 64

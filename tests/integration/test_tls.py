@@ -6,10 +6,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from keybroker.settings import ConfigurationError
 from keybroker_client import KeyBrokerClient, KeyBrokerError
 from kms_emulator import Emulator
-
 from tests.integration.conftest import RunningBroker
 
 

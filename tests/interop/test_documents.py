@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from pydantic import BaseModel
+
 from keybroker.domain.key_check_value import key_check_value
 from keybroker.settings import Settings, parse_settings
 from keybroker.telemetry.metrics import Metrics
 from kms_emulator import Emulator
-from pydantic import BaseModel
-
 from tests.integration.conftest import RunningBroker
 from tests.interop.documents import ROOT, run_block, shell_blocks
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 
 import pytest
-from kms_emulator import Emulator
 
+from kms_emulator import Emulator
 from tests.integration.conftest import RunningBroker
 from tests.interop.documents import run_block, shell_blocks
 

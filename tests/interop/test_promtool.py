@@ -4,9 +4,9 @@ import subprocess
 import urllib.request
 
 import pytest
+
 from keybroker_client import KeyBrokerError
 from keymaterial.v1 import types_pb2
-
 from tests.integration.conftest import RunningBroker
 
 

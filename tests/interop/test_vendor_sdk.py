@@ -11,8 +11,8 @@ from alibabacloud_kms20160120 import models
 from alibabacloud_kms20160120.client import Client
 from alibabacloud_tea_openapi.exceptions import ClientException, ThrottlingException
 from alibabacloud_tea_openapi.models import Config
-from kms_emulator import AccessKey, Emulator, EmulatorSettings, Fault
 
+from kms_emulator import AccessKey, Emulator, EmulatorSettings, Fault
 from tests.interop.vendor_openssl import random_material, wrapped_b64
 
 ACCESS_KEY = AccessKey("LTAIvendor", "vendor-secret")

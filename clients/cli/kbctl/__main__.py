@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from keybroker_client import KeyBrokerError
-
 from kbctl import health, importing, keys, wrapping
 from kbctl.arguments import Commands
 from kbctl.connection import connect, require_broker
 from kbctl.failures import Exit, UsageError, report, report_local
+from keybroker_client import KeyBrokerError
 
 if TYPE_CHECKING:
     import argparse

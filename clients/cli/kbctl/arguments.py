@@ -8,7 +8,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import keybroker_client as kc
-
 from kbctl.failures import MEANINGS, UsageError
 
 if TYPE_CHECKING:

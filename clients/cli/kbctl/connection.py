@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
-import keybroker_client as kc
-from keybroker_client.channel import is_local
 
+import keybroker_client as kc
 from kbctl.failures import UsageError
 from kbctl.files import read_input
+from keybroker_client.channel import is_local
 
 if TYPE_CHECKING:
     import argparse

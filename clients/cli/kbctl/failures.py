@@ -11,7 +11,6 @@ from enum import IntEnum
 from typing import Any
 
 import keybroker_client as kc
-
 from kbctl.output import printable
 
 

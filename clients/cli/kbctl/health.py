@@ -10,9 +10,8 @@ from kbctl.output import show
 if TYPE_CHECKING:
     import argparse
 
-    from keybroker_client import KeyBrokerClient
-
     from kbctl.arguments import Commands
+    from keybroker_client import KeyBrokerClient
 
 
 def add_commands(commands: Commands) -> None:

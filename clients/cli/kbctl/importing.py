@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import keybroker_client as kc
-
 from kbctl.arguments import ALGORITHMS, add_algorithm_option, add_new_key_options, new_key
 from kbctl.failures import Exit, UsageError
 from kbctl.output import as_json, check_value_text, instant, key_rows, label, show
@@ -13,10 +12,9 @@ from kbctl.output import as_json, check_value_text, instant, key_rows, label, sh
 if TYPE_CHECKING:
     import argparse
 
-    from keymaterial.v1.key_broker_service_pb2 import ImportExternalKeyResponse
-
     from kbctl.arguments import Commands
     from kbctl.output import Row
+    from keymaterial.v1.key_broker_service_pb2 import ImportExternalKeyResponse
 
 
 def add_commands(commands: Commands) -> None:

@@ -10,9 +10,8 @@ from kbctl.failures import Exit
 from kbctl.output import as_json, key_rows, show
 
 if TYPE_CHECKING:
-    from keybroker_client import KeyBrokerClient
-
     from kbctl.arguments import Commands
+    from keybroker_client import KeyBrokerClient
 
 MIN_DAYS, MAX_DAYS = 7, 30
 

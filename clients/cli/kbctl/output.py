@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import keybroker_client as kc
 from google.protobuf.json_format import MessageToDict
+
+import keybroker_client as kc
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keybroker_client as kc
-
 from kbctl.arguments import ALGORITHMS, add_algorithm_option
 from kbctl.failures import Exit, UsageError
 from kbctl.files import STDIN, check_outputs, read_input, write_private

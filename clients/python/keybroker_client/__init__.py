@@ -4,19 +4,6 @@ Knows the broker's API (keymaterial.v1) and gRPC, and nothing of the broker's ow
 that callers build or compare are re-exported here; the others are in keymaterial.v1.
 """
 
-from keymaterial.v1.types_pb2 import (
-    ExternalKey,
-    ImportEvidence,
-    KeyCheckValue,
-    KeyCheckValueMethod,
-    KeyOrigin,
-    KeySpec,
-    KeyState,
-    NewKey,
-    ParametersSource,
-    WrappingAlgorithm,
-)
-
 from keybroker_client.aio import AsyncKeyBrokerClient
 from keybroker_client.client import KeyBrokerClient
 from keybroker_client.errors import (
@@ -30,6 +17,18 @@ from keybroker_client.errors import (
     ThrottledError,
     UnavailableError,
     UnresolvedError,
+)
+from keymaterial.v1.types_pb2 import (
+    ExternalKey,
+    ImportEvidence,
+    KeyCheckValue,
+    KeyCheckValueMethod,
+    KeyOrigin,
+    KeySpec,
+    KeyState,
+    NewKey,
+    ParametersSource,
+    WrappingAlgorithm,
 )
 
 __all__ = [

@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
     from keymaterial.v1.types_pb2 import NewKey
 
 # The broker works at most 20 seconds on a call and shaves its own margin off the caller's deadline.

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from keymaterial.v1 import key_broker_service_pb2 as pb
-from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceStub
 
 from keybroker_client import calls
 from keybroker_client.channel import channel_options as merged_options
 from keybroker_client.channel import require_private
 from keybroker_client.translation import translate
+from keymaterial.v1 import key_broker_service_pb2 as pb
+from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

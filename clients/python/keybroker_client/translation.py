@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
-from keymaterial.v1.error_reason_pb2 import ErrorReason
 
 from keybroker_client import errors
 from keybroker_client.calls import changes_state, request_id_of
+from keymaterial.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

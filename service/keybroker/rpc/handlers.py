@@ -4,9 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from keymaterial.v1 import key_broker_service_pb2 as pb
-from keymaterial.v1 import types_pb2
-
 from keybroker.domain.errors import BrokerError, InvalidField, Reason
 from keybroker.domain.external_key import KeyReference, NewKey
 from keybroker.domain.wrapping import RSAES_PKCS1_V1_5, WrappingAlgorithm
@@ -19,6 +16,8 @@ from keybroker.usecases.import_external_key import ImportExternalKey
 from keybroker.usecases.import_wrapped_key_material import ImportWrappedKeyMaterial
 from keybroker.usecases.manage_keys import ManageKeys
 from keybroker.usecases.progress import Progress
+from keymaterial.v1 import key_broker_service_pb2 as pb
+from keymaterial.v1 import types_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

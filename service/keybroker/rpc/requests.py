@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
-from keymaterial.v1 import types_pb2
 
 from keybroker.domain.errors import InvalidField
 from keybroker.domain.external_key import KeyReference, NewKey
@@ -19,6 +18,7 @@ from keybroker.domain.wrapping import (
     WRAPPED_LENGTH_BYTES,
     WrappingAlgorithm,
 )
+from keymaterial.v1 import types_pb2
 
 KEY_SPECS: Mapping[int, KeySpec] = {
     types_pb2.KEY_SPEC_AES_128: AES_128,

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from keymaterial.v1 import types_pb2
 
 from keybroker.domain.external_key import ORIGIN_EXTERNAL, ExternalKey, KeyState, NewKey
 from keybroker.domain.key_check_value import KeyCheckValue
@@ -12,6 +11,7 @@ from keybroker.domain.key_spec import AES_128, AES_192, AES_256, KeySpec
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5, WrappingAlgorithm
 from keybroker.ports import Kms
 from keybroker.usecases.obtain_import_parameters import ParametersSource
+from keymaterial.v1 import types_pb2
 
 _KEY_SPECS: Mapping[KeySpec, types_pb2.KeySpec] = {
     AES_128: types_pb2.KEY_SPEC_AES_128,

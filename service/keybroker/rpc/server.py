@@ -8,11 +8,11 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
-from keymaterial.v1 import key_broker_service_pb2
-from keymaterial.v1.key_broker_service_pb2_grpc import add_KeyBrokerServiceServicer_to_server
 
 from keybroker.rpc.interceptors.unary import UnaryInterceptor
 from keybroker.rpc.servicer import KeyBrokerServicer
+from keymaterial.v1 import key_broker_service_pb2
+from keymaterial.v1.key_broker_service_pb2_grpc import add_KeyBrokerServiceServicer_to_server
 
 SERVICE = key_broker_service_pb2.DESCRIPTOR.services_by_name["KeyBrokerService"].full_name
 MAX_REQUEST_BYTES = 128 * 1024  # the longest description, token and material together are below 64 KiB

@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from keymaterial.v1 import key_broker_service_pb2 as pb
-from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceServicer
-
 from keybroker.domain.errors import BrokerError
 from keybroker.rpc.call import CURRENT_CALL, Call
 from keybroker.rpc.handlers import Handlers
 from keybroker.rpc.import_meter import ImportMeter
 from keybroker.rpc.interceptors.unary import Context
 from keybroker.rpc.workers import Workers
+from keymaterial.v1 import key_broker_service_pb2 as pb
+from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceServicer
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

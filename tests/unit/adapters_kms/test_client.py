@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import NewKey
 from keybroker.domain.key_spec import AES_192
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
-
 from tests.unit.adapters_kms.support import (
     ARN,
     CMK,

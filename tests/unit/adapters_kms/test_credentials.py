@@ -1,4 +1,5 @@
 import pytest
+
 from keybroker.adapters.kms.credentials import Credentials
 
 CANARY = "canary-4Wq9"

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keybroker.adapters.kms.error_table import ERROR_TABLE, kms_error
 from keybroker.domain.errors import Reason
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keybroker.adapters.kms import replies
 from keybroker.adapters.kms.transport import Reply
 from keybroker.domain.errors import KmsError, Reason
 from keybroker.domain.external_key import CmkName, KeyState
 from keybroker.domain.key_spec import AES_128, AES_256
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256
-
 from tests.unit.adapters_kms.support import ACCOUNT, ARN, CMK, KEY_ID, REGION, REQUEST_ID, error_body, key_body
 
 JSON = st.recursive(

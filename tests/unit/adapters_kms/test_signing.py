@@ -12,8 +12,8 @@ from alibabacloud_tea_openapi.utils import Utils
 from darabonba.request import DaraRequest
 from hypothesis import given
 from hypothesis import strategies as st
-from keybroker.adapters.kms.signing import Acs3Auth, canonical_query, canonical_request, new_nonce
 
+from keybroker.adapters.kms.signing import Acs3Auth, canonical_query, canonical_request, new_nonce
 from tests.unit.adapters_kms.support import ACCESS_KEY_ID, ACCESS_KEY_SECRET, credentials
 
 DATE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.domain.errors import BrokerError, KmsError, Reason
-
 from tests.unit.adapters_kms.support import (
     CMK,
     KEY_ID,

@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from keybroker.adapters.kms.transport import checked_endpoint
 from keybroker.domain.errors import KmsError, Reason
-
 from tests.unit.adapters_kms.support import (
     KEY_ID,
     REQUEST_ID,

@@ -5,6 +5,7 @@ from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from keybroker.domain.external_key import CmkName
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, WrappingAlgorithm

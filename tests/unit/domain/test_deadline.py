@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, Reason
-
 from tests.builders import FakeClock
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from keybroker.domain.errors import REASONS, BrokerError, Code, InvalidField, KmsError, Reason
 from keymaterial.v1 import error_reason_pb2
 

@@ -7,6 +7,7 @@ gets".
 from itertools import product
 
 import pytest
+
 from keybroker.domain.errors import BrokerError, Code, Reason
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyState, check_external, check_importable
 from keybroker.domain.key_spec import AES_128, AES_192, AES_256, KeySpec

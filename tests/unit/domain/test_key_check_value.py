@@ -4,9 +4,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keybroker.domain.key_check_value import key_check_value
 from keybroker.domain.key_material import generate
-
 from tests.unit.domain.reference import aes_cmac
 
 materials = st.sampled_from([16, 24, 32]).flatmap(lambda length: st.binary(min_size=length, max_size=length))

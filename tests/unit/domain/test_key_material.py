@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.key_material import KeyMaterial, generate
 from keybroker.domain.key_spec import AES_128, AES_192, AES_256, KEY_SPECS
@@ -16,7 +17,6 @@ from keybroker.domain.wrapping import (
     WRAPPING_ALGORITHMS,
     WrappingAlgorithm,
 )
-
 from tests.unit.domain.keys import import_parameters, rsa_key
 from tests.unit.domain.reference import DecryptionError, decrypt_oaep_sha256, decrypt_pkcs1_v1_5
 

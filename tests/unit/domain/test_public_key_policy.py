@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import CertificateBuilder, Name, random_serial_number
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keybroker.domain.errors import BrokerError, Code, Reason
 from keybroker.domain.public_key_policy import load_wrapping_public_key
-
 from tests.unit.domain import der
 from tests.unit.domain.keys import rsa_key, spki_der
 

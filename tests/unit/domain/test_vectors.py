@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP, AsymmetricPadding, PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA512
+
 from keybroker.domain.key_check_value import key_check_value
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
-
 from tests.unit.domain import vectors
 from tests.unit.domain.keys import rsa_key
 from tests.unit.domain.reference import aes_cmac, decrypt_oaep_sha256, decrypt_pkcs1_v1_5

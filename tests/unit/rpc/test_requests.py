@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keybroker.domain.errors import Code, InvalidField, Reason
 from keybroker.domain.external_key import KeyReference, NewKey
 from keybroker.domain.key_spec import AES_128, AES_192, AES_256, KeySpec

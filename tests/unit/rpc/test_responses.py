@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyState, NewKey
 from keybroker.domain.key_check_value import KeyCheckValue
 from keybroker.domain.key_spec import KEY_SPECS

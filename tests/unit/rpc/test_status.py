@@ -5,6 +5,7 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keybroker.domain.errors import REASONS, BrokerError, Code, InvalidField, KmsError, Reason
 from keybroker.rpc.status import code_of, message_of, trailing_metadata
 

@@ -1,6 +1,7 @@
 """The main job over a fake KMS: what is sent, what is told, and what is never done."""
 
 import pytest
+
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import KeyReference, KeyState, NewKey
 from keybroker.domain.key_check_value import key_check_value
@@ -9,7 +10,6 @@ from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5, Wrap
 from keybroker.usecases.import_external_key import Imported
 from keybroker.usecases.obtain_import_parameters import ParametersSource
 from keybroker.usecases.progress import Progress
-
 from tests.builders import World, lost_reply, refusal
 
 

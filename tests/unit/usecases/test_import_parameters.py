@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName, KeyReference, KeyState
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
 from keybroker.usecases.obtain_import_parameters import ImportParametersCache
-
 from tests.builders import FakeClock, World, lost_reply
 
 DAY = 24 * 3600

@@ -4,11 +4,11 @@ import secrets
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import KeyReference, KeyState
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5, WrappingAlgorithm
-
 from tests.builders import World, lost_reply, refusal
 
 

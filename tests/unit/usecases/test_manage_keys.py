@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import pytest
+
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import ExternalKey, KeyReference, KeyState, NewKey
 from keybroker.domain.key_spec import AES_128, AES_256
 from keybroker.usecases.progress import Progress
-
 from tests.builders import World, lost_reply, refusal
 
 WEEK = timedelta(days=7)
