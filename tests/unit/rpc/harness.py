@@ -1,4 +1,4 @@
-"""The gRPC server as the composition root builds it, on a port of the system's choosing, around a servicer of the test's.
+"""The gRPC server as the composition root builds it, on a port of the system's choosing, around a test's servicer.
 
 `call` makes one RPC and says all that came of it: to the client, to the log, to standard error.
 """
@@ -14,6 +14,7 @@ import structlog
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
+
 from keybroker.rpc.interceptors.deadline import DeadlineInterceptor
 from keybroker.rpc.interceptors.errors import ErrorsInterceptor
 from keybroker.rpc.interceptors.logging import LoggingInterceptor
@@ -22,7 +23,6 @@ from keybroker.rpc.server import GrpcServer, ServerLimits, ServerTls
 from keybroker.telemetry.metrics import Metrics
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceServicer
-
 from tests.builders import FakeClock
 
 SERVICE = "keymaterial.v1.KeyBrokerService"
@@ -132,7 +132,7 @@ async def invoke(
     return Outcome(grpc.StatusCode.OK, response=response, trailing=tuple(await rpc.trailing_metadata()))
 
 
-def call(  # noqa: PLR0913  # what a call depends on
+def call(  # what a call depends on
     servicer: KeyBrokerServiceServicer,
     request: Any = b"",
     *,
