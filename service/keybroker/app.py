@@ -11,6 +11,7 @@ from keybroker.adapters.clock import SystemClock
 from keybroker.adapters.entropy import SystemEntropy
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
+from keybroker.kms_credentials import credentials_source
 from keybroker.ports import Clock, EntropySource
 from keybroker.rpc.handlers import Handlers, UseCases
 from keybroker.rpc.import_meter import ImportMeter
@@ -21,7 +22,6 @@ from keybroker.rpc.interceptors.metrics import MetricsInterceptor
 from keybroker.rpc.server import GrpcServer, ServerLimits, ServerTls
 from keybroker.rpc.servicer import KeyBrokerServicer
 from keybroker.rpc.workers import Workers
-from keybroker.secret_files import SecretFiles, environment_credentials
 from keybroker.settings import (
     ConfigurationError,
     ImportSettings,
@@ -63,7 +63,7 @@ class App:
             name: _kms_client(
                 name,
                 instance,
-                credentials=credentials or _credentials(name, instance),
+                credentials=credentials or credentials_source(name, instance),
                 clock=clock,
                 pool_size=settings.server.max_concurrent_calls,
                 upstream=upstream,
@@ -180,26 +180,6 @@ def _kms_client(  # noqa: PLR0913  # what one client is made of
         )
     except ValueError as error:
         raise ConfigurationError(f"kms.instances.{name}: {error}") from None
-
-
-def _credentials(name: str, settings: InstanceSettings) -> Callable[[], Credentials]:
-    """Reads the credentials once now, so that a missing one stops the start, and anew for each request."""
-    read: Callable[[], tuple[str, ...]] = environment_credentials
-    if settings.credentials is not None:
-        files = settings.credentials
-        paths = [files.access_key_id_file, files.access_key_secret_file, files.security_token_file]
-        read = SecretFiles([path for path in paths if path], key=f"kms.instances.{name}.credentials").contents
-
-    def current() -> Credentials:
-        return Credentials(*read())
-
-    try:
-        current()
-    except ConfigurationError:
-        raise
-    except ValueError as error:
-        raise ConfigurationError(f"kms.instances.{name}.credentials: {error}") from None
-    return current
 
 
 def _server_tls(settings: TlsSettings | None) -> ServerTls | None:

@@ -38,16 +38,58 @@ class TlsSettings(_Section):
     private_key_file: Path
 
 
+class MtlsSettings(_Section):
+    """Callers are known by their client certificates: SPIFFE id or DNS name. Needs server.tls."""
+
+    client_ca_file: Path
+
+
+class JwtSettings(_Section):
+    """Callers are known by bearer tokens, such as Kubernetes' projected service-account tokens."""
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    algorithms: list[Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]] = Field(
+        default=["RS256"], min_length=1
+    )
+    jwks_file: Path | None = None
+    jwks_url: str | None = Field(default=None, pattern=r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])")
+    jwks_ca_file: Path | None = None
+    jwks_cache_seconds: Seconds = 300.0
+    leeway_seconds: float = Field(default=10.0, ge=0, le=300)
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if (self.jwks_file is None) == (self.jwks_url is None):
+            raise ValueError("must have exactly one of jwks_file, jwks_url")
+        return self
+
+
+class IdentitySettings(_Section):
+    """How callers are known: exactly one of these."""
+
+    mtls: MtlsSettings | None = None
+    jwt: JwtSettings | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.mtls is None) == (self.jwt is None):
+            raise ValueError("must have exactly one of mtls, jwt")
+        return self
+
+
 class ServerSettings(_Section):
     """The two ports, and how much the broker takes on. Times in seconds."""
 
     grpc_address: str = "127.0.0.1:50051"
     http_address: str = "127.0.0.1:9464"
     tls: TlsSettings | None = None
+    identity: IdentitySettings | None = None
     allow_insecure_non_loopback: bool = Field(
-        default=False, description="Serve gRPC without TLS on an address that others can reach."
+        default=False, description="Serve gRPC without TLS or without identity on an address that others can reach."
     )
     reflection: bool = False
+    channelz: bool = False
     max_concurrent_calls: int = Field(default=256, ge=1, le=4096)
     default_deadline_seconds: Seconds = 15.0
     max_deadline_seconds: Seconds = 20.0
@@ -69,22 +111,69 @@ class ServerSettings(_Section):
             )
         if self.default_deadline_seconds > self.max_deadline_seconds:
             raise ValueError("default_deadline_seconds must not be greater than max_deadline_seconds")
+        if self.identity is not None and self.identity.mtls is not None and self.tls is None:
+            raise ValueError("identity.mtls needs tls")
         host, _ = split_address(self.grpc_address)
-        if not is_loopback(host) and self.tls is None and not self.allow_insecure_non_loopback:
+        missing = [name for name in ("tls", "identity") if getattr(self, name) is None]
+        if not is_loopback(host) and missing and not self.allow_insecure_non_loopback:
             raise ValueError(
-                f"grpc_address {self.grpc_address} can be reached by others and there is no TLS: set server.tls, "
-                "use a loopback address, or, knowing that anyone there can bind keys for ever, set "
+                f"grpc_address {self.grpc_address} can be reached by others and there is no {' and no '.join(missing)}: "
+                "set it, use a loopback address, or, knowing that anyone there can bind keys for ever, set "
                 "allow_insecure_non_loopback: true"
             )
         return self
 
 
-class CredentialSettings(_Section):
-    """Files with the parts of the KMS credentials, re-read when they change; without them the environment."""
+class FileCredentialSettings(_Section):
+    """Files with the parts of an access key, re-read when they change."""
 
     access_key_id_file: Path
     access_key_secret_file: Path
     security_token_file: Path | None = None
+
+
+class RrsaCredentialSettings(_Section):
+    """AssumeRoleWithOIDC with a projected service-account token (contract 4, item 2).
+
+    What is left out comes from the variables that ACK's webhook injects: ALIBABA_CLOUD_ROLE_ARN,
+    ALIBABA_CLOUD_OIDC_PROVIDER_ARN, ALIBABA_CLOUD_OIDC_TOKEN_FILE.
+    """
+
+    role_arn: str | None = None
+    oidc_provider_arn: str | None = None
+    oidc_token_file: Path | None = None
+    role_session_name: str = Field(default="keybroker", pattern=r"^[A-Za-z0-9.@_-]{2,64}$")
+    duration_seconds: int = Field(default=3600, ge=900, le=43_200)
+    sts_endpoint: str | None = Field(default=None, description="default: https://sts-vpc.REGION.aliyuncs.com")
+
+
+class EcsRamRoleCredentialSettings(_Section):
+    """The RAM role of the ECS instance, from its metadata service in hardened mode (contract 4, item 5)."""
+
+    role_name: str | None = Field(default=None, description="default: the role that the metadata service lists")
+    metadata_endpoint: str = "http://100.100.100.200"
+
+
+class UriCredentialSettings(_Section):
+    """Credentials from a URI on this host or over https (contract 4, item 6)."""
+
+    uri: str
+
+
+class CredentialSettings(_Section):
+    """Where the KMS credentials of an instance come from: exactly one of these. Without: the environment."""
+
+    files: FileCredentialSettings | None = None
+    rrsa: RrsaCredentialSettings | None = None
+    ecs_ram_role: EcsRamRoleCredentialSettings | None = None
+    uri: UriCredentialSettings | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"must have exactly one of {', '.join(type(self).model_fields)}")
+        return self
 
 
 class InstanceSettings(_Section):
@@ -138,13 +227,26 @@ class LogSettings(_Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
+class PolicySettings(_Section):
+    """What callers may do: one YAML file, read again when it changes."""
+
+    file: Path
+
+
 class Settings(_Section):
-    """The whole configuration."""
+    """The whole configuration. `policy` and `server.identity` come together."""
 
     server: ServerSettings = Field(default_factory=ServerSettings)
+    policy: PolicySettings | None = None
     kms: KmsSettings
     imports: ImportSettings = Field(default_factory=ImportSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
+
+    @model_validator(mode="after")
+    def _identity_has_policy(self) -> Self:
+        if (self.policy is None) != (self.server.identity is None):
+            raise ValueError("policy and server.identity come together: who calls, and what callers may do")
+        return self
 
 
 def load_settings(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> Settings:

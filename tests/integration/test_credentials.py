@@ -16,7 +16,7 @@ from tests.integration.conftest import broker_settings
 
 @contextmanager
 def client_of(emulator: Emulator, files: dict[str, str]) -> Iterator[KeyBrokerClient]:
-    app = App(broker_settings(emulator, instance={"credentials": files}))
+    app = App(broker_settings(emulator, instance={"credentials": {"files": files}}))
     with BackgroundApp(app) as background, KeyBrokerClient(background.grpc_address) as client:
         yield client
 
@@ -61,7 +61,7 @@ def test_sts_token_is_sent_and_signed(make_emulator: Callable[..., Emulator], tm
 def test_unusable_credentials_stop_the_start_and_are_not_quoted(emulator: Emulator, tmp_path: Path, text: str) -> None:
     files = write(tmp_path, access_key_id="an-id", access_key_secret=text)
     with pytest.raises(ConfigurationError, match=r"kms\.instances\.main\.credentials.*access_key_secret") as caught:
-        App(broker_settings(emulator, instance={"credentials": files}))
+        App(broker_settings(emulator, instance={"credentials": {"files": files}}))
     assert "two words" not in str(caught.value)
 
 
@@ -76,7 +76,7 @@ def test_two_instances_share_what_is_one_cmk(make_emulator: Callable[..., Emulat
     """A CMK is named by account, region and key id, whatever the configured instance is called."""
     emulator = make_emulator(access_keys=(AccessKey("an-id", "a-secret"),))
     files = write(tmp_path, access_key_id="an-id", access_key_secret="a-secret")
-    settings = broker_settings(emulator, instance={"credentials": files})
+    settings = broker_settings(emulator, instance={"credentials": {"files": files}})
     main = settings.kms.instances["main"]
     settings = settings.model_copy(
         update={"kms": settings.kms.model_copy(update={"instances": {"main": main, "vpc": main}})}
