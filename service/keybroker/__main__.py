@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keybroker import __version__
 from keybroker.app import App, serve
+from keybroker.policy_explain import add_policy_command
 from keybroker.settings import ConfigurationError, Settings, load_settings
 from keybroker.telemetry.logs import configure_logs
 
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     checking = commands.add_parser("check-config", help="check a configuration and say what it gives")
     checking.add_argument("--config", type=Path, metavar="FILE", help="configuration, YAML")
     checking.set_defaults(run=_check_config)
+    add_policy_command(commands)
     demo = commands.add_parser("demo", help="import a key of each size into an embedded KMS and show each step")
     demo.set_defaults(run=_demo)
     version = commands.add_parser("version", help="print the version")
@@ -87,10 +89,19 @@ def _check_config(options: argparse.Namespace) -> int:
     server = settings.server
     print("The configuration is good.")
     print(f"gRPC {server.grpc_address} ({'TLS' if server.tls else 'no TLS'}), HTTP {server.http_address}")
+    print(f"Callers: {_callers(settings)}")
     for name, instance in settings.kms.instances.items():
         default = " (default)" if name == settings.kms.default_instance else ""
         print(f"KMS instance {name}{default}: {instance.dkms_instance_id} at {instance.endpoint}")
     return 0
+
+
+def _callers(settings: Settings) -> str:
+    identity = settings.server.identity
+    if identity is None or settings.policy is None:
+        return "anybody who reaches the gRPC address, for everything"
+    method = "client certificates" if identity.mtls else "bearer tokens"
+    return f"known by {method}, as {settings.policy.file} allows"
 
 
 def _demo(_options: argparse.Namespace) -> int:

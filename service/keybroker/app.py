@@ -7,28 +7,31 @@ from collections.abc import Callable
 import structlog
 
 from keybroker import __version__
+from keybroker.access_control import access_control, server_tls
 from keybroker.adapters.clock import SystemClock
 from keybroker.adapters.entropy import SystemEntropy
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.kms_credentials import credentials_source
 from keybroker.ports import Clock, EntropySource
+from keybroker.rpc.access import AccessControl
 from keybroker.rpc.handlers import Handlers, UseCases
 from keybroker.rpc.import_meter import ImportMeter
 from keybroker.rpc.interceptors.deadline import DeadlineInterceptor
 from keybroker.rpc.interceptors.errors import ErrorsInterceptor
+from keybroker.rpc.interceptors.identity import IdentityInterceptor
 from keybroker.rpc.interceptors.logging import LoggingInterceptor
 from keybroker.rpc.interceptors.metrics import MetricsInterceptor
-from keybroker.rpc.server import GrpcServer, ServerLimits, ServerTls
+from keybroker.rpc.interceptors.unary import UnaryInterceptor
+from keybroker.rpc.server import GrpcServer, ServerLimits
 from keybroker.rpc.servicer import KeyBrokerServicer
 from keybroker.rpc.workers import Workers
 from keybroker.settings import (
     ConfigurationError,
     ImportSettings,
     InstanceSettings,
+    ServerSettings,
     Settings,
-    TlsSettings,
-    read_file,
     split_address,
 )
 from keybroker.telemetry.http import TelemetryServer
@@ -72,32 +75,26 @@ class App:
         }
         self._workers = Workers(limit=settings.server.max_concurrent_calls)
         meter = ImportMeter(metrics=self.metrics)
+        access = access_control(settings, clock=clock, on_reload=self.metrics.reloaded)
         handlers = Handlers(
             instances=self._instances,
             default_instance=settings.kms.default_instance,
             use_cases=_use_cases(settings.imports, self.metrics, clock, entropy or SystemEntropy()),
             meter=meter,
+            access=access,
             forbid_pkcs1_v1_5=settings.imports.forbid_pkcs1_v1_5,
         )
-        self._tls = _server_tls(settings.server.tls)
+        self._tls = server_tls(settings.server, on_reload=self.metrics.reloaded)
         self._grpc = GrpcServer(
             servicer=KeyBrokerServicer(handlers=handlers, workers=self._workers, meter=meter),
-            interceptors=[
-                ErrorsInterceptor(),
-                DeadlineInterceptor(
-                    default_seconds=settings.server.default_deadline_seconds,
-                    max_seconds=settings.server.max_deadline_seconds,
-                    monotonic=clock.monotonic,
-                ),
-                MetricsInterceptor(metrics=self.metrics),
-                LoggingInterceptor(),
-            ],
+            interceptors=_interceptors(settings.server, self.metrics, clock, access),
             limits=ServerLimits(
                 keepalive_seconds=settings.server.keepalive_seconds,
                 max_connection_age_seconds=settings.server.max_connection_age_seconds,
                 max_connection_age_grace_seconds=settings.server.shutdown_grace_seconds,
             ),
             reflect=settings.server.reflection,
+            channelz=settings.server.channelz,
         )
         self._serving = False
         self._http = TelemetryServer(
@@ -140,6 +137,19 @@ class App:
         structlog.get_logger().info("stopped")
 
 
+def _interceptors(
+    server: ServerSettings, metrics: Metrics, clock: Clock, access: AccessControl | None
+) -> list[UnaryInterceptor]:
+    """Outermost first."""
+    deadline = DeadlineInterceptor(
+        default_seconds=server.default_deadline_seconds,
+        max_seconds=server.max_deadline_seconds,
+        monotonic=clock.monotonic,
+    )
+    always = [ErrorsInterceptor(), deadline, MetricsInterceptor(metrics=metrics), LoggingInterceptor()]
+    return always if access is None else [*always, IdentityInterceptor(access=access)]
+
+
 async def serve(app: App, *, on_started: Callable[[App], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     stopping = asyncio.Event()
@@ -180,15 +190,6 @@ def _kms_client(  # noqa: PLR0913  # what one client is made of
         )
     except ValueError as error:
         raise ConfigurationError(f"kms.instances.{name}: {error}") from None
-
-
-def _server_tls(settings: TlsSettings | None) -> ServerTls | None:
-    if settings is None:
-        return None
-    return ServerTls(
-        certificate_chain=read_file(settings.certificate_file, key="server.tls.certificate_file"),
-        private_key=read_file(settings.private_key_file, key="server.tls.private_key_file"),
-    )
 
 
 def _use_cases(settings: ImportSettings, metrics: Metrics, clock: Clock, entropy: EntropySource) -> UseCases:

@@ -4,7 +4,7 @@
 and the tests' own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -84,3 +84,18 @@ class Kms(Protocol):
 
     def cancel_key_deletion(self, key_id: str, *, deadline: Deadline) -> KmsReply:
         """Cancels a scheduled deletion. Contract 1.6."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerCredentials:
+    """What a caller showed: the certificate chain of its TLS connection (PEM, leaf first) and its bearer token."""
+
+    certificate_chain_pem: bytes = b""
+    bearer_token: str = field(default="", repr=False)
+
+
+class Authenticator(Protocol):
+    """Tells who calls. One kind for a listener; no other kind of credential is looked at."""
+
+    def authenticate(self, credentials: CallerCredentials) -> str:
+        """The caller's principal: "x509:…" or "jwt:…". Raises BrokerError CALLER_UNAUTHENTICATED."""

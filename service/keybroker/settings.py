@@ -116,9 +116,10 @@ class ServerSettings(_Section):
         host, _ = split_address(self.grpc_address)
         missing = [name for name in ("tls", "identity") if getattr(self, name) is None]
         if not is_loopback(host) and missing and not self.allow_insecure_non_loopback:
+            lacking = " and no ".join(missing)
             raise ValueError(
-                f"grpc_address {self.grpc_address} can be reached by others and there is no {' and no '.join(missing)}: "
-                "set it, use a loopback address, or, knowing that anyone there can bind keys for ever, set "
+                f"grpc_address {self.grpc_address} can be reached by others and there is no {lacking}: set it, "
+                "use a loopback address, or, knowing that anyone there can bind keys for ever, set "
                 "allow_insecure_non_loopback: true"
             )
         return self

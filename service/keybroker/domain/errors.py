@@ -24,6 +24,8 @@ class Code(_UpperCase):
     """The gRPC status codes in use, by their canonical names."""
 
     INVALID_ARGUMENT = auto()
+    UNAUTHENTICATED = auto()
+    PERMISSION_DENIED = auto()
     NOT_FOUND = auto()
     ALREADY_EXISTS = auto()
     FAILED_PRECONDITION = auto()
@@ -76,6 +78,9 @@ class Reason(_UpperCase):
     KMS_ERROR_UNRECOGNISED = auto()
     EMULATOR_NOT_ALLOWED = auto()
     INTERNAL = auto()
+    CALLER_UNAUTHENTICATED = auto()
+    CALLER_NOT_ALLOWED = auto()
+    CALLER_RATE_LIMITED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +177,15 @@ REASONS: Mapping[Reason, ReasonRule] = {
     Reason.KMS_ERROR_UNRECOGNISED: ReasonRule(Code.UNKNOWN, _OPERATOR),
     Reason.EMULATOR_NOT_ALLOWED: ReasonRule(Code.FAILED_PRECONDITION, _OPERATOR),
     Reason.INTERNAL: ReasonRule(Code.INTERNAL, _OPERATOR),
+    Reason.CALLER_UNAUTHENTICATED: ReasonRule(
+        Code.UNAUTHENTICATED, "Call with a valid credential of the kind that the broker is configured for."
+    ),
+    Reason.CALLER_NOT_ALLOWED: ReasonRule(
+        Code.PERMISSION_DENIED, "Ask the broker's operator for a policy rule that allows it."
+    ),
+    Reason.CALLER_RATE_LIMITED: ReasonRule(
+        Code.RESOURCE_EXHAUSTED, "Call again after the time in RetryInfo.", retryable=True
+    ),
 }
 
 

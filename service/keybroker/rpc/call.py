@@ -14,6 +14,8 @@ from keybroker.domain.deadline import Deadline
 class Noted:
     """What the request log says of a call. Empty fields are left out."""
 
+    caller: str = ""
+    rule: str = ""
     request_id: str = ""
     instance: str = ""
     key_id: str = ""

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from keybroker.domain.errors import BrokerError, InvalidField, Reason
 from keybroker.domain.external_key import KeyReference, NewKey
-from keybroker.domain.wrapping import RSAES_PKCS1_V1_5, WrappingAlgorithm
+from keybroker.domain.policy import Access
+from keybroker.domain.wrapping import RSAES_PKCS1_V1_5, WRAPPING_ALGORITHMS, WrappingAlgorithm
 from keybroker.ports import Kms
 from keybroker.rpc import requests, responses
+from keybroker.rpc.access import AccessControl, rpc_name
 from keybroker.rpc.call import Call
 from keybroker.rpc.import_meter import ImportMeter, Measured
 from keybroker.usecases.hand_out_import_parameters import HandOutImportParameters
@@ -33,19 +35,21 @@ class UseCases:
 class Handlers:
     """One method an RPC. Each raises BrokerError, and notes in the Call what may be logged."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what the seven RPCs need
         self,
         *,
         instances: Mapping[str, Kms],
         default_instance: str,
         use_cases: UseCases,
         meter: ImportMeter,
+        access: AccessControl | None,
         forbid_pkcs1_v1_5: bool,
     ) -> None:
         self._instances = instances
         self._default_instance = default_instance
         self._use_cases = use_cases
         self._meter = meter
+        self._access = access
         self._forbid_pkcs1_v1_5 = forbid_pkcs1_v1_5
 
     def import_external_key(self, request: pb.ImportExternalKeyRequest, call: Call) -> pb.ImportExternalKeyResponse:
@@ -55,6 +59,7 @@ class Handlers:
             target = self._target(request, kms, call)
             algorithm = self._algorithm(request.wrapping_algorithm, call)
             measured.wrapping_algorithm = algorithm.kms_name
+            self._check(call, kms, target, algorithm)
             if request.validate_only:
                 return self._validate_import(kms, target, algorithm, measured, call)
             imported = self._use_cases.import_external_key.run(
@@ -79,9 +84,9 @@ class Handlers:
         progress = Progress()
         with _created_key_named(progress, call):
             kms = self._open(request.request_id, request.instance, call)
-            key, reply = self._use_cases.manage_keys.create(
-                kms, requests.new_key(request.new_key), progress=progress, deadline=call.deadline
-            )
+            new_key = requests.new_key(request.new_key)
+            self._check(call, kms, new_key)
+            key, reply = self._use_cases.manage_keys.create(kms, new_key, progress=progress, deadline=call.deadline)
         call.noted.kms_request_id = reply.request_id
         return pb.CreateExternalKeyResponse(
             key=responses.external_key(kms, key),
@@ -95,6 +100,7 @@ class Handlers:
         kms = self._instance(request.instance, call)
         reference = self._reference(request.key_id, kms, call)
         algorithm = self._algorithm(request.wrapping_algorithm, call)
+        self._check(call, kms, reference, algorithm)
         parameters = self._use_cases.hand_out_import_parameters.run(kms, reference, algorithm, deadline=call.deadline)
         return pb.GetImportParametersResponse(
             key_id=parameters.cmk.key_id,
@@ -117,6 +123,7 @@ class Handlers:
             algorithm = use_case.algorithm_of(token)
             if algorithm is not None:
                 measured.wrapping_algorithm = call.noted.wrapping_algorithm = algorithm.kms_name
+            self._check(call, kms, reference, *((algorithm,) if algorithm else WRAPPING_ALGORITHMS.values()))
             if request.validate_only:
                 measured.outcome, call.noted.validate_only = "validated", True
                 key = use_case.validate(kms, reference, token, deadline=call.deadline)
@@ -135,6 +142,7 @@ class Handlers:
         """DescribeKey."""
         kms = self._instance(request.instance, call)
         reference = self._reference(request.key_id, kms, call, alias_allowed=True)
+        self._check(call, kms, reference)
         key = self._use_cases.manage_keys.describe(kms, reference, deadline=call.deadline)
         return pb.DescribeKeyResponse(key=responses.external_key(kms, key))
 
@@ -145,6 +153,7 @@ class Handlers:
         kms = self._open(request.request_id, request.instance, call)
         reference = self._reference(request.key_id, kms, call)
         window = requests.pending_window(request.pending_window)
+        self._check(call, kms, reference)
         key, reply = self._use_cases.manage_keys.schedule_deletion(
             kms, reference, pending_window=window, deadline=call.deadline
         )
@@ -155,6 +164,7 @@ class Handlers:
         """CancelKeyDeletion."""
         kms = self._open(request.request_id, request.instance, call)
         reference = self._reference(request.key_id, kms, call)
+        self._check(call, kms, reference)
         key, reply = self._use_cases.manage_keys.cancel_deletion(kms, reference, deadline=call.deadline)
         call.noted.kms_request_id = reply.request_id
         return pb.CancelKeyDeletionResponse(key=responses.external_key(kms, key), kms_request_id=reply.request_id)
@@ -175,6 +185,20 @@ class Handlers:
         else:
             key = responses.external_key(kms, use_case.validate_existing(kms, target, deadline=call.deadline))
         return pb.ImportExternalKeyResponse(key=key, wrapping_algorithm=responses.wrapping_algorithm(algorithm))
+
+    def _check(self, call: Call, kms: Kms, target: KeyReference | NewKey, *algorithms: WrappingAlgorithm) -> None:
+        """Asks the policy about the whole call, now that it is known what it wants."""
+        if self._access is None:
+            return
+        access = Access(
+            caller=call.noted.caller,
+            rpc=rpc_name(call.method),
+            instance=kms.name,
+            key_id=target.key_id if isinstance(target, KeyReference) else None,
+            new_key=target if isinstance(target, NewKey) else None,
+            wrapping_algorithms=frozenset(algorithms),
+        )
+        call.noted.rule = self._access.check(access).name
 
     def _open(self, request_id: str, instance: str, call: Call) -> Kms:
         call.noted.request_id = requests.request_id(request_id)

@@ -1,10 +1,11 @@
 """The gRPC server: the service, health, reflection, interceptors, limits, drain."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import grpc
 from grpc import aio
+from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
@@ -20,13 +21,11 @@ MAX_REQUEST_BYTES = 128 * 1024  # the longest description, token and material to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTls:
-    """Certificate chain and private key, PEM."""
+    """Certificate chain and private key, and for mTLS the CAs of the callers; each PEM."""
 
     certificate_chain: bytes
-    private_key: bytes
-
-    def __repr__(self) -> str:
-        return "ServerTls(…)"
+    private_key: bytes = field(repr=False)
+    client_ca: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,23 +47,27 @@ class GrpcServer:
         interceptors: Sequence[UnaryInterceptor],
         limits: ServerLimits,
         reflect: bool,
+        channelz: bool,
     ) -> None:
         self._servicer = servicer
         self._interceptors = interceptors
         self._limits = limits
         self._reflect = reflect
+        self._channelz = channelz
         self._health = health_aio.HealthServicer()
         self._server: aio.Server | None = None
 
-    async def start(self, address: str, tls: ServerTls | None) -> int:
-        """Binds, NOT_SERVING; returns the port. Raises RuntimeError if the address can't be bound."""
+    async def start(self, address: str, tls: Callable[[], ServerTls] | None) -> int:
+        """Binds, NOT_SERVING; returns the port. Raises RuntimeError if the address can't be bound.
+
+        `tls` is asked at each handshake, so that renewed certificates are used without dropping connections.
+        """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         server = self._built()
         if tls is None:
             port = server.add_insecure_port(address)
         else:
-            credentials = grpc.ssl_server_credentials([(tls.private_key, tls.certificate_chain)])
-            port = server.add_secure_port(address, credentials)
+            port = server.add_secure_port(address, _renewed_credentials(tls))
         await server.start()
         self._server = server
         return port
@@ -86,11 +89,37 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._reflect:
             reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        if self._channelz:
+            channelz.add_channelz_servicer(server)
         return server
 
     async def _set_health(self, status: "health_pb2.HealthCheckResponse.ServingStatus") -> None:
         for service in ("", SERVICE):
             await self._health.set(service, status)
+
+
+def _renewed_credentials(tls: Callable[[], ServerTls]) -> grpc.ServerCredentials:
+    used = tls()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal used
+        newest = tls()
+        if newest is used:
+            return None
+        used = newest
+        return _configuration(newest)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(used),
+        fetch,  # type: ignore[arg-type]  # None means unchanged; types-grpcio doesn't know
+        require_client_authentication=used.client_ca is not None,
+    )
+
+
+def _configuration(tls: ServerTls) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(tls.private_key, tls.certificate_chain)], root_certificates=tls.client_ca
+    )
 
 
 def _options(limits: ServerLimits) -> list[tuple[str, int]]:

@@ -47,6 +47,13 @@ class Metrics:
         self.parameters_cached = Gauge(
             "keybroker_import_parameters_cached", "Import parameters in the cache.", registry=self.registry
         )
+        self._reloads = Counter(
+            "keybroker_reloads",
+            "Files read again after a change. what: policy, certificates, client CAs or token keys; result: good or "
+            "refused.",
+            ["what", "result"],
+            registry=self.registry,
+        )
         self.kms_request_duration = Histogram(
             "keybroker_kms_request_duration_seconds",
             "Duration of requests to the KMS. code: OK, a code of its error table, timeout, connection, unreadable or "
@@ -78,6 +85,10 @@ class Metrics:
     def import_failed(self, reason: Reason) -> None:
         """Counts an import call that ended with this reason."""
         self._import_failures.labels(_failure_label(reason)).inc()
+
+    def reloaded(self, what: str, good: bool) -> None:  # noqa: FBT001  # a hook's signature
+        """Counts a change of files: in force now, or refused."""
+        self._reloads.labels(what, "good" if good else "refused").inc()
 
     def kms_request(self, operation: str, code: str, seconds: float) -> None:
         """Records one request to the KMS."""

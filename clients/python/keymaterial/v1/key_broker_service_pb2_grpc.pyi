@@ -44,8 +44,8 @@ class KeyBrokerServiceStub:
     deadline (both are the operator's to change). Allow 10 seconds or more for an import.
 
     Errors. See error_reason.proto. Any call can fail with INVALID_FIELD, BROKER_OVERLOADED,
-    DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED or one of the KMS_... reasons; the comments
-    below list the others. Nothing in an error is text of the KMS.
+    DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
+    reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
     Retries. A read can be repeated at any time. A call that changes state is never repeated by the
     broker, and no client should repeat one without looking at its reason first: see each RPC.
@@ -142,8 +142,8 @@ class KeyBrokerServiceAsyncStub(KeyBrokerServiceStub):
     deadline (both are the operator's to change). Allow 10 seconds or more for an import.
 
     Errors. See error_reason.proto. Any call can fail with INVALID_FIELD, BROKER_OVERLOADED,
-    DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED or one of the KMS_... reasons; the comments
-    below list the others. Nothing in an error is text of the KMS.
+    DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
+    reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
     Retries. A read can be repeated at any time. A call that changes state is never repeated by the
     broker, and no client should repeat one without looking at its reason first: see each RPC.
@@ -236,8 +236,8 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
     deadline (both are the operator's to change). Allow 10 seconds or more for an import.
 
     Errors. See error_reason.proto. Any call can fail with INVALID_FIELD, BROKER_OVERLOADED,
-    DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED or one of the KMS_... reasons; the comments
-    below list the others. Nothing in an error is text of the KMS.
+    DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
+    reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
     Retries. A read can be repeated at any time. A call that changes state is never repeated by the
     broker, and no client should repeat one without looking at its reason first: see each RPC.

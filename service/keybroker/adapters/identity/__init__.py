@@ -1,0 +1,1 @@
+"""Who calls: from a client certificate or from a bearer token."""
