@@ -298,8 +298,9 @@ def read_file(path: Path, *, key: str) -> bytes:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    content = read_file(path, key="--config")
     try:
-        tree = yaml.safe_load(read_file(path, key="--config"))
+        tree = yaml.safe_load(content)
     except _NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""

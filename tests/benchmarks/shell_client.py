@@ -39,39 +39,43 @@ class Candidate:
         self._echo = channel.unary_unary("/shell.Shell/Echo")
         self.close = channel.close
 
-    def health_while_busy(self, seconds: float, *, spin: bool) -> Figures:
-        """Every worker busy; health probed by another process; some calls more than there are workers."""
-        calls = self._occupied(seconds + _PATIENCE_SECONDS, spin=spin)
+    def waiting(self, seconds: float) -> Figures:
+        """Every worker waits; health is probed; some calls more than there are workers; memory."""
+        calls = self._occupied(seconds + _PATIENCE_SECONDS, "wait")
         memory = self._memory()
-        probing = subprocess.Popen(
-            [sys.executable, "-m", f"{_MODULE}probe", str(self.port), str(seconds)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=processes.ROOT,
-        )
-        with probing:
-            overload = [] if spin else self._one_too_many()
-            answers = json.loads(probing.communicate(timeout=seconds + _PATIENCE_SECONDS)[0])
-        self._told("release")
-        for call in calls:
-            call.result(_PATIENCE_SECONDS)
-        latencies = [latency for latency, _ in answers]
-        p50, p99 = percentiles(latencies)
-        health = {"p50_ms": p50, "p99_ms": p99, "max_ms": max(latencies)}
+        with self._probing(seconds) as probe:
+            overload = self._one_too_many()
+            health = _health(probe, seconds)
+        self._release(calls)
         return {
-            "probes": len(answers),
-            "health": health | {"codes": Counter(code for _, code in answers)},
+            "health": health,
             "overload": {
-                "median_ms": median(latency for latency, _ in overload) if overload else None,
+                "median_ms": median(latency for latency, _ in overload),
                 "codes": Counter(code for _, code in overload),
             },
             "memory": memory,
         }
 
+    def computing(self, seconds: float) -> Figures:
+        """Every worker waits and computes in turn, half a core's worth; health is probed."""
+        calls = self._occupied(seconds + _PATIENCE_SECONDS, "spin")
+        with self._probing(seconds) as probe:
+            health = _health(probe, seconds)
+        self._release(calls)
+        return {"health": health}
+
+    def rush(self, seconds: float) -> Figures:
+        """Every worker waits, and what they wait for comes to all at once; health is probed around that moment."""
+        calls = self._occupied(seconds + _PATIENCE_SECONDS, "rush")
+        with self._probing(seconds) as probe:
+            time.sleep(seconds / 4)
+            self._release(calls)
+            return {"health": _health(probe, seconds)}
+
     def cancelled(self, seconds: float) -> Figures:
         """All clients go away while the workers are busy and some calls more are waiting, if they may wait."""
         before = self._told("count")["started"]
-        calls = self._occupied(seconds, spin=False)
+        calls = self._occupied(seconds, "wait")
         waiting = [self._block.future(_order(0)) for _ in range(_EXTRA_CALLS)]
         time.sleep(0.2)
         for call in [*calls, *waiting]:
@@ -107,12 +111,30 @@ class Candidate:
         cpu = processes.cpu_seconds(self._process.pid) - cpu_before
         return {"calls_per_second": count / (time.monotonic() - started), "cpu_us": 1e6 * cpu / count}
 
-    def _occupied(self, seconds: float, *, spin: bool) -> list[Any]:
+    def _occupied(self, seconds: float, mode: str) -> list[Any]:
         """Calls that keep every worker busy from now on."""
         expected = self._told("count")["started"] + self._workers
-        calls = [self._block.future(_order(seconds, spin=spin)) for _ in range(self._workers)]
+        calls = [self._block.future(_order(seconds, mode)) for _ in range(self._workers)]
         _await(lambda: self._told("count")["started"] == expected)
         return calls
+
+    def _release(self, calls: list[Any]) -> None:
+        self._told("release")
+        for call in calls:
+            call.result(_PATIENCE_SECONDS)
+
+    @contextmanager
+    def _probing(self, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+        """A shell_probe that has begun."""
+        with subprocess.Popen(
+            [sys.executable, "-m", f"{_MODULE}probe", str(self.port), str(seconds)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=processes.ROOT,
+        ) as process:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise processes.ProcessError("the probe does not start")
+            yield process
 
     def _one_too_many(self) -> list[tuple[float, str]]:
         def call_once(_: int) -> tuple[float, str]:
@@ -168,8 +190,22 @@ def running(name: str, workers: int) -> Iterator[Candidate]:
             candidate.close()
 
 
-def _order(seconds: float, *, spin: bool = False) -> bytes:
-    return json.dumps({"seconds": seconds, "spin": spin}).encode()
+def _health(probe: "subprocess.Popen[str]", seconds: float) -> Figures:
+    answers = json.loads(probe.communicate(timeout=seconds + _PATIENCE_SECONDS)[0])
+    latencies = [latency for latency, _ in answers]
+    p50, p99 = percentiles(latencies)
+    answered = sum(code == "OK" for _, code in answers)
+    return {
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "max_ms": max(latencies),
+        "probes": len(answers),
+        "ok_percent": 100 * answered / len(answers),
+    }
+
+
+def _order(seconds: float, mode: str = "wait") -> bytes:
+    return json.dumps({"seconds": seconds, "mode": mode}).encode()
 
 
 def _await(condition: Callable[[], bool]) -> None:

@@ -1,6 +1,7 @@
 """Asks a server for its health at a steady pace, from a process of its own: `… shell_probe PORT SECONDS`.
 
-Prints the latency of each probe and its code. A probe waits for no other: a server that does not answer is asked on.
+Prints "ready", then the latency of each probe and its code. A probe waits for no other: a server that does not answer
+is asked on.
 """
 
 import argparse
@@ -25,6 +26,8 @@ def main() -> None:
     with grpc.insecure_channel(f"127.0.0.1:{options.port}") as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         grpc.channel_ready_future(channel).result(10)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         count = int(options.seconds / PACE_SECONDS)
         answers: list[tuple[float, str]] = []
         done = threading.Semaphore(0)
