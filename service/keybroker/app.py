@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable
 
 import structlog
@@ -45,6 +46,8 @@ from keybroker.usecases.import_wrapped_key_material import ImportWrappedKeyMater
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.manage_keys import ManageKeys
 from keybroker.usecases.obtain_import_parameters import ImportParametersCache, ObtainImportParameters
+
+_SWITCH_INTERVAL_SECONDS = 0.0005  # health answers in time also when many workers compute at once (ADR 2)
 
 
 class App:
@@ -152,6 +155,7 @@ def _interceptors(
 
 async def serve(app: App, *, on_started: Callable[[App], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

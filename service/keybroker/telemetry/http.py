@@ -60,6 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # of 5, the default, a burst is more: the kernel then drops, and a client waits a second
 
     def __init__(self, address: tuple[str, int], *, registry: CollectorRegistry, readiness: Readiness) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
