@@ -40,6 +40,7 @@ class WatchedFiles(Generic[T]):
         self._on_reload = on_reload
         self._lock = threading.Lock()
         self._identity = self._identify()
+        self._refused: Identity | None = None
         self._value = self._load()
         self._looked_at = time.monotonic()
 
@@ -52,21 +53,25 @@ class WatchedFiles(Generic[T]):
             return self._value
 
     def _look(self) -> None:
+        identity: Identity = ()  # of files that can't be read
         try:
             identity = self._identify()
-            if identity == self._identity:
+            if identity in {self._identity, self._refused}:
                 return
             value = self._load()
             if self._identify() != identity:
                 return  # still being written: the next look reads it whole
         except ConfigurationError as error:
-            self._refused(error)
+            self._refuse(identity, error)
             return
-        self._identity, self._value = identity, value
+        self._identity, self._value, self._refused = identity, value, None
         structlog.get_logger().info("reloaded", what=self._what)
         self._on_reload(self._what, True)  # noqa: FBT003  # the hook's signature
 
-    def _refused(self, error: ConfigurationError) -> None:
+    def _refuse(self, identity: Identity, error: ConfigurationError) -> None:
+        if identity == self._refused:
+            return
+        self._refused = identity
         structlog.get_logger().error("reload refused", what=self._what, why=str(error))
         self._on_reload(self._what, False)  # noqa: FBT003
 
