@@ -62,3 +62,8 @@ def environment_credentials(environ: Mapping[str, str] = os.environ) -> tuple[st
         raise ConfigurationError(f"no KMS credentials: set {' and '.join(missing)}, or credentials of the instance")
     key_id, secret = (environ[name] for name in names)
     return key_id, secret, environ.get("ALIBABA_CLOUD_SECURITY_TOKEN", "")
+
+
+def vendor_variable(name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The value of a variable that the vendor's tools set, such as ACK's RRSA webhook; "" if it is not set."""
+    return environ.get(name, "").strip()

@@ -137,7 +137,7 @@ class RrsaCredentialSettings(_Section):
     """AssumeRoleWithOIDC with a projected service-account token (contract 4, item 2).
 
     What is left out comes from the variables that ACK's webhook injects: ALIBABA_CLOUD_ROLE_ARN,
-    ALIBABA_CLOUD_OIDC_PROVIDER_ARN, ALIBABA_CLOUD_OIDC_TOKEN_FILE.
+    ALIBABA_CLOUD_OIDC_PROVIDER_ARN, ALIBABA_CLOUD_OIDC_TOKEN_FILE, ALIBABA_CLOUD_STS_ENDPOINT.
     """
 
     role_arn: str | None = None
@@ -145,7 +145,9 @@ class RrsaCredentialSettings(_Section):
     oidc_token_file: Path | None = None
     role_session_name: str = Field(default="keybroker", pattern=r"^[A-Za-z0-9.@_-]{2,64}$")
     duration_seconds: int = Field(default=3600, ge=900, le=43_200)
-    sts_endpoint: str | None = Field(default=None, description="default: https://sts-vpc.REGION.aliyuncs.com")
+    sts_endpoint: str | None = Field(
+        default=None, description="default, without the variable: https://sts-vpc.REGION.aliyuncs.com"
+    )
 
 
 class EcsRamRoleCredentialSettings(_Section):

@@ -1,7 +1,8 @@
 """The KMS's operations through one configured instance: ports.Kms over HTTPS.
 
 One method sends one request, as the vendor's SDK does: a POST with every parameter in the query. Whether an operation
-that failed is repeated is the use cases' to decide. Source: contract 1.1 to 1.8 and 3.
+that failed is repeated is the use cases' to decide, with one exception: if the KMS refused the credentials, which
+proves that it did nothing, and others are to be had, it is sent once more. Source: contract 1.1 to 1.8, 1.12 and 3.
 """
 
 import base64
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from keybroker.adapters.kms import replies
-from keybroker.adapters.kms.credentials import Credentials
+from keybroker.adapters.kms.credentials import Credentials, as_source
 from keybroker.adapters.kms.error_table import OTHER
 from keybroker.adapters.kms.failures import credentials_unreadable, unreadable
 from keybroker.adapters.kms.signing import Acs3Auth, new_nonce
@@ -27,6 +28,16 @@ from keybroker.ports import Clock, KmsReply
 OK = "OK"
 SEND_SECONDS = 0.05  # with less left of the deadline a request is not sent
 
+# An expired STS token is told as either: contract 1.12 (traps) and 3.4.
+STALE_CREDENTIALS_CODES = frozenset(
+    {
+        "InvalidAccessKeyId.NotFound",
+        "InvalidSecurityToken.Expired",
+        "InvalidSecurityToken.Malformed",
+        "InvalidSecurityToken.MismatchWithAccessKey",
+    }
+)
+
 _T = TypeVar("_T")
 
 
@@ -37,9 +48,10 @@ def _observe_nothing(operation: str, code: str, seconds: float) -> None:
 class KmsClient:
     """See ports.Kms. Opens no connection until it is used.
 
-    `credentials` is asked for every request. `observe(operation, code, seconds)` is told of every request; `code` is
-    "OK", a code of the error table, "timeout", "connection", "unreadable" or "other". `proxy` is a URL; `ca_bundle`
-    is a PEM file that takes the place of the system's CAs. ValueError: the endpoint, proxy or bundle is bad.
+    `credentials` is asked for every request; a CredentialsSource is told of a refusal too. `observe(operation, code,
+    seconds)` is told of every request; `code` is "OK", a code of the error table, "timeout", "connection", "unreadable"
+    or "other". `proxy` is a URL; `ca_bundle` is a PEM file that takes the place of the system's CAs. ValueError: the
+    endpoint, proxy or bundle is bad.
     """
 
     def __init__(  # noqa: PLR0913  # each is a setting
@@ -63,7 +75,7 @@ class KmsClient:
         self._name = name
         self._region = region
         self._dkms_instance_id = dkms_instance_id
-        self._credentials = credentials
+        self._credentials = as_source(credentials)
         self._clock = clock
         self._observe = observe
         self._nonce = nonce
@@ -153,7 +165,27 @@ class KmsClient:
         self, action: str, parameters: dict[str, str], deadline: Deadline, parse: Callable[[replies.Body], _T]
     ) -> _T:
         deadline.require(SEND_SECONDS, step=action)
-        auth = Acs3Auth(self._current_credentials(), action=action, now=self._clock.now, nonce=self._nonce)
+        credentials = self._current_credentials(action, deadline)
+        try:
+            return self._send(action, parameters, credentials, deadline, parse)
+        except KmsError as error:
+            if not (error.committed_nothing and error.kms_code in STALE_CREDENTIALS_CODES):
+                raise
+            refusal = error
+        renewed = self._renewed(credentials, deadline)
+        if renewed == credentials or deadline.remaining_seconds() < SEND_SECONDS:
+            raise refusal
+        return self._send(action, parameters, renewed, deadline, parse)
+
+    def _send(
+        self,
+        action: str,
+        parameters: dict[str, str],
+        credentials: Credentials,
+        deadline: Deadline,
+        parse: Callable[[replies.Body], _T],
+    ) -> _T:
+        auth = Acs3Auth(credentials, action=action, now=self._clock.now, nonce=self._nonce)
         started = self._clock.monotonic()
         code = OTHER
         try:
@@ -166,12 +198,22 @@ class KmsClient:
             self._observe(action, code, self._clock.monotonic() - started)
         return result
 
-    def _current_credentials(self) -> Credentials:
+    def _current_credentials(self, action: str, deadline: Deadline) -> Credentials:
+        failure: KmsError | None = None
         try:
-            return self._credentials()
+            credentials = self._credentials(deadline=deadline)
         except (OSError, ValueError) as error:
             failure = credentials_unreadable(type(error).__name__)
-        raise failure
+        deadline.require(SEND_SECONDS, step=action)  # the source may have waited
+        if failure is not None:
+            raise failure
+        return credentials
+
+    def _renewed(self, refused: Credentials, deadline: Deadline) -> Credentials:
+        try:
+            return self._credentials.renewed(refused, deadline=deadline)
+        except (OSError, ValueError):
+            return refused
 
     def _read_created(self, body: replies.Body) -> tuple[ExternalKey, KmsReply]:
         return replies.read_key(body, region=self._region), replies.read_change(body)

@@ -61,9 +61,7 @@ class Transport:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._read_timeout_seconds = read_timeout_seconds
         self._allow_emulator = allow_emulator
-        self._session = _new_session(_trust(ca_bundle), pool_size)
-        for name in _TALKATIVE_LOGGERS:
-            logging.getLogger(name).addFilter(_drop)
+        self._session = new_session(trust(ca_bundle), pool_size=pool_size)
 
     def post(self, parameters: Mapping[str, str], *, auth: AuthBase, deadline: Deadline) -> Reply:
         """Sends one POST with the parameters in its query.
@@ -93,7 +91,7 @@ class Transport:
             headers = {name.lower(): value for name, value in response.headers.items()}
             if EMULATOR_HEADER in headers and not self._allow_emulator:
                 raise emulator_refused()
-            return Reply(response.status_code, headers, _read(response.raw, deadline))
+            return Reply(response.status_code, headers, read_whole(response.raw, deadline))
 
     def _timeout(self, deadline: Deadline) -> Timeout:
         return Timeout(
@@ -110,7 +108,7 @@ def checked_endpoint(endpoint: str) -> str:
         raise ValueError("the KMS endpoint must be a URL such as https://kms.cn-hangzhou.aliyuncs.com")
     if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("the KMS endpoint must be a scheme, a host and a port, nothing else")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("the KMS endpoint must be https: plain http goes to a loopback address only")
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -122,7 +120,8 @@ def _checked_proxy(proxy: str) -> str:
     return proxy
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host. A name is not looked up."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -149,7 +148,7 @@ class _Adapter(HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
 
-def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
+def trust(ca_bundle: Path | None) -> ssl.SSLContext:
     """Trusts the bundle's CAs or the system's, checks host names and, unlike the default context, logs no keys."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -163,7 +162,10 @@ def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _new_session(context: ssl.SSLContext, pool_size: int) -> requests.Session:
+def new_session(context: ssl.SSLContext, *, pool_size: int) -> requests.Session:
+    """A session that takes nothing from the environment, keeps no cookies, repeats nothing and logs no URLs."""
+    for name in _TALKATIVE_LOGGERS:
+        logging.getLogger(name).addFilter(_drop)
     session = requests.Session()
     session.trust_env = False
     session.headers.clear()
@@ -175,7 +177,8 @@ def _new_session(context: ssl.SSLContext, pool_size: int) -> requests.Session:
     return session
 
 
-def _read(raw: HTTPResponse, deadline: Deadline) -> bytes:
+def read_whole(raw: HTTPResponse, deadline: Deadline) -> bytes:
+    """The body, up to MAX_REPLY_BYTES and the deadline. Raises what `unreadable` and `timed_out` make."""
     body = bytearray()
     while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
         body += chunk
