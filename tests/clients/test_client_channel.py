@@ -164,6 +164,7 @@ def test_exported_names_are_pinned() -> None:
         "KeySpec",
         "KeyState",
         "NewKey",
+        "NotAllowedError",
         "NotFoundError",
         "ParametersSource",
         "PreconditionFailedError",

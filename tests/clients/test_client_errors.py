@@ -59,6 +59,9 @@ CLASSES: dict[str, tuple[grpc.StatusCode, type[kc.KeyBrokerError]]] = {
     "KMS_ERROR_UNRECOGNISED": (Code.UNKNOWN, kc.KeyBrokerError),
     "EMULATOR_NOT_ALLOWED": (Code.FAILED_PRECONDITION, kc.PreconditionFailedError),
     "INTERNAL": (Code.INTERNAL, kc.UnresolvedError),
+    "CALLER_UNAUTHENTICATED": (Code.UNAUTHENTICATED, kc.NotAllowedError),
+    "CALLER_NOT_ALLOWED": (Code.PERMISSION_DENIED, kc.NotAllowedError),
+    "CALLER_RATE_LIMITED": (Code.RESOURCE_EXHAUSTED, kc.ThrottledError),
     "REASON_OF_A_NEWER_BROKER": (Code.FAILED_PRECONDITION, kc.UnresolvedError),
 }
 REFUSED_CODES = {
@@ -67,8 +70,8 @@ REFUSED_CODES = {
     Code.ALREADY_EXISTS: kc.PreconditionFailedError,
     Code.FAILED_PRECONDITION: kc.PreconditionFailedError,
     Code.OUT_OF_RANGE: kc.KeyBrokerError,
-    Code.PERMISSION_DENIED: kc.KeyBrokerError,
-    Code.UNAUTHENTICATED: kc.KeyBrokerError,
+    Code.PERMISSION_DENIED: kc.NotAllowedError,
+    Code.UNAUTHENTICATED: kc.NotAllowedError,
     Code.UNIMPLEMENTED: kc.KeyBrokerError,
 }
 

@@ -46,7 +46,7 @@ FAILURES = [
     (Failure(Code.RESOURCE_EXHAUSTED, "KMS_THROTTLED"), 7, ""),
     (Failure(Code.UNAVAILABLE, "KMS_UNAVAILABLE"), 7, ""),
     (Failure(Code.INTERNAL, "WRAPPING_PUBLIC_KEY_REJECTED"), 1, ""),
-    (Failure(Code.PERMISSION_DENIED), 1, "Have the broker's operator look at it."),
+    (Failure(Code.PERMISSION_DENIED), 9, "Ask the broker's operator."),
 ]
 
 

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -431,3 +433,22 @@ def test_client_library_and_certificates_work_together(world: World, make_broker
     credentials = grpc.ssl_channel_credentials(world.authority.pem, mine.private_key, mine.chain)
     with KeyBrokerClient(broker.address.replace("127.0.0.1", "localhost"), credentials=credentials) as client:
         assert client.import_external_key(key_id=world.key_id).key.key_id == world.key_id
+
+
+def test_kbctl_calls_with_a_token_file(world: World, make_broker: Callable[..., RunningBroker]) -> None:
+    broker = make_broker(**world.jwt_sections())
+    address = broker.address.replace("127.0.0.1", "localhost")
+    world.write("mine.jwt", f"{world.issuer.token(SUBJECT)}\n".encode())
+    world.write("strange.jwt", world.issuer.token("stranger").encode())
+    base = [sys.executable, "-m", "kbctl", "--address", address, "--tls-ca", world.path("ca.crt")]
+    command = ["describe", "--key-id", world.key_id]
+    ended = [
+        subprocess.run([*base, "--token-file", world.path(name), *command], check=False, capture_output=True, text=True)
+        for name in ("mine.jwt", "strange.jwt")
+    ]
+    assert [each.returncode for each in ended] == [0, 9]
+    assert "CALLER_NOT_ALLOWED" in ended[1].stderr
+    without_tls = [sys.executable, "-m", "kbctl", "--token-file", world.path("mine.jwt"), *command]
+    refused = subprocess.run(without_tls, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "never sent in the clear" in refused.stderr

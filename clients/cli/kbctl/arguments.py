@@ -106,6 +106,7 @@ def _add_common_options(parser: argparse.ArgumentParser, *, defaults: bool) -> N
     add("--tls-ca", default=None, metavar="FILE", help="PEM certificates that vouch for the broker; implies --tls")
     add("--tls-cert", default=None, metavar="FILE", help="PEM certificate of this client; needs --tls-key")
     add("--tls-key", default=None, metavar="FILE", help="PEM private key of --tls-cert")
+    add("--token-file", default=None, metavar="FILE", help="bearer token (JWT) of this client; needs TLS")
     add("--allow-insecure", default=False, action="store_true", help="allow another host without TLS")
     add("--timeout", default=None, type=_seconds, metavar="SECONDS", help="for a call (default: 15, reads 10)")
     add("--output", default="table", choices=("table", "json"), help="for people or for programs (default: table)")

@@ -45,6 +45,19 @@ def _credentials(args: argparse.Namespace) -> grpc.ChannelCredentials | None:
     if bool(args.tls_cert) != bool(args.tls_key):
         raise UsageError("--tls-cert and --tls-key go together")
     if not (args.tls or args.tls_ca or args.tls_cert):
+        if args.token_file:
+            raise UsageError("--token-file needs --tls or --tls-ca: a bearer token is never sent in the clear")
         return None
     ca, key, certificate = (path and read_input(path) for path in (args.tls_ca, args.tls_key, args.tls_cert))
-    return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
+    tls = grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
+    if not args.token_file:
+        return tls
+    token = grpc.access_token_call_credentials(_token(args.token_file))
+    return grpc.composite_channel_credentials(tls, token)
+
+
+def _token(path: str) -> str:
+    token = read_input(path).decode("ascii", "replace").strip()
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise UsageError(f"{path} does not hold a bearer token")
+    return token

@@ -30,6 +30,7 @@ class Exit(IntEnum):
     UNRESOLVED = 6
     TRY_LATER = 7
     NOT_SERVING = 8
+    NOT_ALLOWED = 9
     INTERRUPTED = 130
 
 
@@ -43,6 +44,7 @@ MEANINGS = {
     Exit.UNRESOLVED: "the change may have happened: look with 'kbctl describe' before anything else",
     Exit.TRY_LATER: "unavailable, throttled or overloaded: try later (with --key-id if a CMK was created)",
     Exit.NOT_SERVING: "the broker answers that it is not serving (health)",
+    Exit.NOT_ALLOWED: "the broker does not know the caller, or its policy does not allow it",
     Exit.INTERRUPTED: "interrupted; the outcome of a change is unknown",
 }
 
@@ -51,6 +53,7 @@ BY_CLASS: tuple[tuple[type[kc.KeyBrokerError], Exit, str], ...] = (
     (kc.InvalidArgumentError, Exit.INVALID_ARGUMENT, "Correct the argument."),
     (kc.NotFoundError, Exit.NOT_FOUND, "Check the name, and --instance."),
     (kc.PreconditionFailedError, Exit.PRECONDITION_FAILED, "Look at the CMK with 'kbctl describe'."),
+    (kc.NotAllowedError, Exit.NOT_ALLOWED, "Ask the broker's operator."),
     (kc.UnresolvedError, Exit.UNRESOLVED, "Don't repeat the command: look with 'kbctl describe' first."),
     (kc.ThrottledError, Exit.TRY_LATER, "Try again later."),
     (kc.UnavailableError, Exit.TRY_LATER, "Nothing was imported: try again later."),

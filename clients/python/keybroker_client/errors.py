@@ -7,6 +7,7 @@
     │   ├── AlreadyBoundError      the CMK has its key material, for ever
     │   ├── ImportInProgressError  another import into the CMK is under way or unresolved
     │   └── QuotaExceededError     a KMS quota is used up; waiting does not help
+    ├── NotAllowedError            the broker does not know the caller, or its policy does not let it
     ├── UnresolvedError            the change may have happened, or may still: look before anything else
     ├── ThrottledError             too many calls; come back after `retry_after_seconds`. Nothing was sent
     └── UnavailableError           no answer to a read, or no way to the KMS; come back later
@@ -74,6 +75,10 @@ class KeyBrokerError(Exception):
 
 class InvalidArgumentError(KeyBrokerError):
     """A request field is missing, malformed or out of range, or the KMS refused the wrapped key material."""
+
+
+class NotAllowedError(KeyBrokerError):
+    """The call carried no valid credential, or no rule of the operator's policy allows it. Nothing was done."""
 
 
 class NotFoundError(KeyBrokerError):

@@ -44,6 +44,8 @@ CLASS_BY_CODE: dict[grpc.StatusCode, type[errors.KeyBrokerError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.ALREADY_EXISTS: errors.PreconditionFailedError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.PreconditionFailedError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.NotAllowedError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.NotAllowedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ThrottledError,
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.UnavailableError,
