@@ -1,4 +1,4 @@
-"""The command `keybroker`: serve, check-config, demo, version."""
+"""The command `keybroker`: serve, check-config, demo, probe-kms, version."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ from pathlib import Path
 from keybroker import __version__
 from keybroker.app import App, serve
 from keybroker.policy_explain import add_policy_command
+from keybroker.probe.command import add_probe_parser
 from keybroker.settings import ConfigurationError, Settings, load_settings
 from keybroker.telemetry.logs import configure_logs
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add_policy_command(commands)
     demo = commands.add_parser("demo", help="import a key of each size into an embedded KMS and show each step")
     demo.set_defaults(run=_demo)
+    add_probe_parser(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
     return parser

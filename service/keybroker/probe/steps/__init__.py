@@ -1,0 +1,1 @@
+"""The steps of a run. Each answers questions of findings.QUESTIONS; where it proves nothing it says so."""
