@@ -88,7 +88,9 @@ class Bench:
         try:
             pair = read_import_parameters(exchange.body, cmk=cmk.name, algorithm=RSAES_OAEP_SHA_256)
         except BrokerError as error:
-            raise CannotTell(error.message, exchange.evidence) from None
+            length = len(str(exchange.body.get("ImportToken", "")))
+            why = f"{error.message} Its ImportToken has {length} characters."
+            raise CannotTell(why, exchange.evidence) from None
         return pair, exchange
 
     def wrap(self, material: ThrowawayMaterial, pair: ImportParameters) -> Wrapped:

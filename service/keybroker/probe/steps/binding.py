@@ -92,7 +92,8 @@ def _refused(question: str, exchange: Exchange, emulated_code: str) -> Answer:
     if not exchange.refused:
         return could_not_tell(question, _said(exchange), exchange.evidence)
     agrees = (exchange.evidence.http_status, exchange.evidence.code) == (400, emulated_code)
-    return Answer(question, "refused", _said(exchange), (exchange.evidence,), emulator_agrees=agrees)
+    detail = f"{exchange.evidence.http_status} {exchange.evidence.code}"
+    return Answer(question, "refused", detail, (exchange.evidence,), emulator_agrees=agrees)
 
 
 def _said(exchange: Exchange) -> str:
