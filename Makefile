@@ -19,7 +19,8 @@ demo: $(RUNTIME) ## Imports a key of each size into an embedded KMS and shows ea
 	@$(BIN)/keybroker demo
 
 test: $(DEV) ## Runs all tests
-	@sh scripts/require openssl:openssl curl:curl promtool:prometheus
+	@sh scripts/require openssl:openssl curl:curl promtool:prometheus \
+	  buildah:buildah mmdebstrap:mmdebstrap podman:podman runc:runc catatonit:catatonit
 	@$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: $(DEV) ## Checks style, types, layers, protos, dependencies and generated files
@@ -28,6 +29,7 @@ lint: $(DEV) ## Checks style, types, layers, protos, dependencies and generated 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+	$(BIN)/hadolint deploy/docker/Dockerfile
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code && ../$(BIN)/buf breaking --against released.json
 	$(BIN)/python scripts/generate_stubs.py --check
 	$(BIN)/python scripts/generate_errors_doc.py --check
