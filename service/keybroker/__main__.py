@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from keybroker import __version__
@@ -63,6 +64,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _serve_with_emulator() -> int:
+    _require_emulator()
     from keybroker.embedded import embedded_credentials, embedded_emulator, embedded_settings  # noqa: PLC0415
 
     with embedded_emulator(port=8088) as emulator:
@@ -73,6 +75,11 @@ def _serve_with_emulator() -> int:
         app = App(settings, credentials=embedded_credentials)
         asyncio.run(serve(app, on_started=lambda _: print(_where(settings), flush=True)))
     return 0
+
+
+def _require_emulator() -> None:
+    if find_spec("kms_emulator") is None:
+        raise ConfigurationError("the KMS emulator is not part of this installation, as in the production image")
 
 
 def _where(settings: Settings) -> str:
@@ -107,6 +114,7 @@ def _callers(settings: Settings) -> str:
 
 
 def _demo(_options: argparse.Namespace) -> int:
+    _require_emulator()
     from keybroker.demo import demo  # noqa: PLC0415  # brings the emulator
 
     return demo()

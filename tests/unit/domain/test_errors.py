@@ -11,6 +11,7 @@ from keymaterial.v1 import error_reason_pb2
 PROTO = Path(__file__).resolve().parents[3] / "protos" / "keymaterial" / "v1" / "error_reason.proto"
 PREFIX = "ERROR_REASON_"
 RETRYABLE = {
+    Reason.CALLER_RATE_LIMITED,
     Reason.UNWRAP_REFUSALS_EXHAUSTED,
     Reason.DEADLINE_TOO_SHORT,
     Reason.BROKER_OVERLOADED,

@@ -73,6 +73,7 @@ def grpc_server(
             keepalive_seconds=60.0, max_connection_age_seconds=1800.0, max_connection_age_grace_seconds=25.0
         ),
         reflect=reflect,
+        channelz=False,
     )
 
 

@@ -381,6 +381,8 @@ def test_log_line_of_a_call_has_the_noted_fields_and_no_others() -> None:
 
 def test_log_fields_are_the_allow_list_of_the_design() -> None:
     assert {each.name for each in fields(Noted)} == {
+        "caller",
+        "rule",
         "request_id",
         "instance",
         "key_id",

@@ -101,6 +101,7 @@ def made_call(method: str, change: Change) -> Outcome:
             manage_keys=world.manage,
         ),
         meter=meter,
+        access=None,
         forbid_pkcs1_v1_5=False,
     )
     request = good_request(method, world.kms.add_key())

@@ -152,7 +152,26 @@ SPECIAL = {
     "default_deadline_seconds": "12.5",
     "max_deadline_seconds": "19.5",
     "shutdown_grace_seconds": "31",
+    "algorithms": "[ES256]",
+    "jwks_url": "https://issuer.example/keys",
 }
+
+# What else has to be set for a section that does not stand alone.
+TLS = {"KEYBROKER__SERVER__TLS__CERTIFICATE_FILE": "/a", "KEYBROKER__SERVER__TLS__PRIVATE_KEY_FILE": "/b"}
+POLICY = {"KEYBROKER__POLICY__FILE": "/policy"}
+JWT = "KEYBROKER__SERVER__IDENTITY__JWT__"
+NEEDS: dict[str, dict[str, str]] = {
+    "server.identity.mtls": TLS | POLICY,
+    "server.identity.jwt.jwks_file": POLICY,
+    "server.identity.jwt.jwks_url": POLICY,
+    "server.identity.jwt": POLICY | {f"{JWT}JWKS_FILE": "/jwks"},
+    "policy": TLS | {"KEYBROKER__SERVER__IDENTITY__MTLS__CLIENT_CA_FILE": "/ca"},
+}
+
+
+def needs(key: "Key") -> dict[str, str]:
+    name = ".".join(key.path)
+    return next((values for prefix, values in NEEDS.items() if name == prefix or name.startswith(f"{prefix}.")), {})
 
 
 def another_value(key: Key, before: Any) -> str:
@@ -199,9 +218,10 @@ def test_key_is_overridden_by_its_variable(key: Key, spelling: Callable[[str], s
     before = value_at(parse_settings(tree()), key.path)
     text = another_value(key, before)
     beside = {other.variable: another_value(other, None) for other in key.beside}
-    settings = load_settings(written(tmp_path), environ={**beside, spelling(key.variable): text})
+    settings = load_settings(written(tmp_path), environ={**needs(key), **beside, spelling(key.variable): text})
     after = value_at(settings, key.path)
-    assert (str(after).lower() if key.kind is bool else str(after)) == str(float(text) if key.kind is float else text)
+    shown = f"[{', '.join(after)}]" if isinstance(after, list) else str(after)
+    assert (shown.lower() if key.kind is bool else shown) == str(float(text) if key.kind is float else text)
     assert key.path[-1] == "default_instance" or after != before
 
 
@@ -359,8 +379,50 @@ def test_loopback_address_needs_no_tls(host: str) -> None:
 @pytest.mark.parametrize("host", ELSEWHERE)
 def test_address_that_others_reach_is_refused_without_tls(host: str) -> None:
     text = refusal(server__grpc_address=f"{host}:50051")
-    assert "can be reached by others and there is no TLS" in text
+    assert "can be reached by others and there is no tls and no identity" in text
     assert "allow_insecure_non_loopback" in text
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_address_that_others_reach_is_refused_with_tls_but_without_identity(host: str) -> None:
+    tls = {"certificate_file": "/chain.pem", "private_key_file": "/key.pem"}
+    assert "there is no identity" in refusal(server__grpc_address=f"{host}:50051", server__tls=tls)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"policy__file": "/policy.yaml"}, "policy and server.identity come together"),
+        (
+            {"server__identity": {"mtls": {"client_ca_file": "/ca.pem"}}, "policy__file": "/p"},
+            "identity.mtls needs tls",
+        ),
+        ({"server__identity": {}, "policy__file": "/p"}, "exactly one of mtls, jwt"),
+        (
+            {"server__identity": {"jwt": {"issuer": "a", "audience": "b"}}, "policy__file": "/p"},
+            "exactly one of jwks_file, jwks_url",
+        ),
+        (
+            {
+                "server__identity": {"jwt": {"issuer": "a", "audience": "b", "jwks_url": "http://issuer.example/"}},
+                "policy__file": "/p",
+            },
+            "jwks_url",
+        ),
+        (
+            {
+                "server__identity": {
+                    "jwt": {"issuer": "a", "audience": "b", "jwks_file": "/j", "algorithms": ["HS256"]}
+                },
+                "policy__file": "/p",
+            },
+            "algorithms",
+        ),
+        ({"kms__instances__main__credentials": {}}, "exactly one of"),
+    ],
+)
+def test_identity_that_makes_no_sense_is_refused(changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(**changes)
 
 
 @pytest.mark.parametrize("host", ELSEWHERE)
@@ -368,9 +430,13 @@ def test_address_that_others_reach_is_refused_without_tls(host: str) -> None:
     "permission",
     [
         {"server__allow_insecure_non_loopback": True},
-        {"server__tls": {"certificate_file": "/chain.pem", "private_key_file": "/key.pem"}},
+        {
+            "server__tls": {"certificate_file": "/chain.pem", "private_key_file": "/key.pem"},
+            "server__identity": {"mtls": {"client_ca_file": "/ca.pem"}},
+            "policy__file": "/policy.yaml",
+        },
     ],
-    ids=["loud setting", "tls"],
+    ids=["loud setting", "tls and identity"],
 )
 def test_address_that_others_reach_is_taken_with(host: str, permission: dict[str, Any]) -> None:
     parse_settings(tree(server__grpc_address=f"{host}:50051", **permission))

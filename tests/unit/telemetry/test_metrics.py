@@ -11,6 +11,7 @@ LABELS = {  # the design, "Metrics"
     "keybroker_import_failures_total": ("reason",),
     "keybroker_import_parameters_requests_total": ("result",),
     "keybroker_import_parameters_cached": (),
+    "keybroker_reloads_total": ("what", "result"),
     "keybroker_kms_request_duration_seconds": ("operation", "code"),
     "keybroker_imports_in_flight": (),
     "grpc_server_started_total": ("grpc_type", "grpc_service", "grpc_method"),
