@@ -44,6 +44,12 @@ def credentials_source(name: str, settings: InstanceSettings) -> Source:
     return RefreshingCredentials(_provider(chosen, settings, key), instance=name, clock=SystemClock())
 
 
+def default_sts_endpoint(region: str) -> str:
+    """The one that ACK's webhook names, else the region's inside the VPC. Contract 4, item 2."""
+    host = vendor_variable(_STS_ENDPOINT) or f"sts-vpc.{region}.aliyuncs.com"
+    return host if "://" in host else f"https://{host}"
+
+
 def _from_files(files: FileCredentialSettings, key: str) -> Source:
     paths = [files.access_key_id_file, files.access_key_secret_file, files.security_token_file]
     watched = SecretFiles([path for path in paths if path], key=f"{key}.files")
@@ -85,7 +91,7 @@ def _rrsa(settings: RrsaCredentialSettings, instance: InstanceSettings, key: str
         return AssumeRoleWithOidc(
             role,
             oidc_token=lambda: token.contents()[0],
-            endpoint=settings.sts_endpoint or _default_sts_endpoint(instance.region),
+            endpoint=settings.sts_endpoint or default_sts_endpoint(instance.region),
             connection=_connection(instance, STS_TIMEOUT_SECONDS),
             now=SystemClock().now,
         )
@@ -120,8 +126,3 @@ def _given(value: str | None, variable: str, key: str) -> str:
     if not found:
         raise ConfigurationError(f"{key}: not set, and neither is {variable}")
     return found
-
-
-def _default_sts_endpoint(region: str) -> str:
-    host = vendor_variable(_STS_ENDPOINT) or f"sts-vpc.{region}.aliyuncs.com"
-    return host if "://" in host else f"https://{host}"

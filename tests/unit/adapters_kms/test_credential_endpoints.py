@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,8 @@ from tests.unit.adapters_kms.credential_doubles import (
     sts_reply,
     success,
 )
+from tests.unit.adapters_kms.support import replies, serving
+from tests.unit.adapters_kms.test_transport_trust import LOOPBACK, Pki
 
 pytestmark = pytest.mark.usefixtures("loopback")
 
@@ -272,6 +275,15 @@ def test_environment_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with double(lambda _: sts_reply()) as server:
         sts(server.url).fetch()
+
+
+def test_tls_is_verified_against_the_bundle(tmp_path: Path) -> None:
+    pki = Pki(tmp_path, LOOPBACK)
+    with serving(replies(success()), tls=pki.context) as server:
+        trusting = Connection(timeout_seconds=2, ca_bundle=pki.ca_bundle)
+        assert uri(f"https://{server.address}", connection=trusting).fetch().credentials.access_key_id == "STS.number1"
+        assert failure(uri(f"https://{server.address}")).kind == "connection"
+        assert len(server.requests) == 1
 
 
 BAD_URLS = [
