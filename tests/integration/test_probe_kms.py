@@ -200,6 +200,25 @@ def test_probe_when_every_import_with_an_expiry_is_refused_needs_two_cmks(emulat
     assert len(run_probe(emulator).report.cmks) == 2
 
 
+@pytest.mark.parametrize("skip", [4, 5])
+def test_probe_when_the_control_of_an_expiry_is_refused_too_can_not_tell(emulator: Emulator, skip: int) -> None:
+    emulator.faults.add(
+        Fault(operation="ImportKeyMaterial", action="error", code="InvalidParameter", skip=skip, count=0)
+    )
+    run = run_probe(emulator)
+    assert run["expiry_absent"].verdict == COULD_NOT_TELL
+    assert run["expiry_set"].verdict == (COULD_NOT_TELL if skip == 4 else "accepted")
+
+
+def test_probe_takes_no_timing_from_a_cmk_that_was_enabled_before_its_import(emulator: Emulator) -> None:
+    emulator.set_readings(cancel_empty_key_state="Enabled", enabled_lag_describes=2)
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", action="error", code="InvalidParameter", skip=4))
+    run = run_probe(emulator)
+    run.agrees_with(emulator)
+    assert run["enabled_after_import"].verdict == "late"
+    assert "enabled_lag_describes" not in run.readings
+
+
 @pytest.mark.parametrize("number", range(1, REQUESTS_OF_A_RUN + 1))
 def test_probe_interrupted_before_any_request_schedules_what_it_made(emulator: Emulator, number: int) -> None:
     before = len(throwaways(emulator))
@@ -245,12 +264,14 @@ def test_probe_with_a_lost_answer_anywhere_names_nothing_wrong_and_leaves_nothin
     emulator: Emulator, bystanders: set[str], broken: dict[str, Any], operation: str, skip: int
 ) -> None:
     strict = broken["when"] == "after"
+    before = len(throwaways(emulator))
     emulator.set_readings(same_material_reimport=not strict, newest_token_only=strict and skip % 2 == 0)
     emulator.faults.add(Fault(operation=operation, skip=skip, **broken))
     run = run_probe(emulator)
     run.agrees_with(emulator)
     assert not [answer for answer in run.report.answers if answer.emulator_agrees is False]
     assert unscheduled(emulator) == set()
+    assert len(throwaways(emulator)) - before <= MAX_CMKS
     never_made = operation == "CreateKey" and broken["when"] == "before"
     assert len(run.report.unaccounted) == never_made
     assert exit_status(run.report) == (3 if never_made else 0)
@@ -304,6 +325,15 @@ def test_probe_that_loses_a_cmk_names_its_description_and_exits_3(emulator: Emul
     assert lost.description in as_text(run.report)
     assert exit_status(run.report) == 3
     emulator.set_state(lost.key_id, "PendingDeletion")
+
+
+def test_probe_finds_a_lost_cmk_while_cleaning_up_when_lists_work_again(emulator: Emulator) -> None:
+    emulator.faults.add(Fault(operation="CreateKey", when="after", action="drop"))
+    emulator.faults.add(Fault(operation="ListKeys", skip=1, count=10, action="error", code="InternalFailure"))
+    run = run_probe(emulator)
+    assert len(run.report.cmks) == 1
+    assert exit_status(run.report) == 0
+    assert unscheduled(emulator) == set()
 
 
 def test_probe_that_may_not_list_makes_nothing(emulator: Emulator) -> None:
