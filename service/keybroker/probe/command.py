@@ -87,7 +87,8 @@ def _what_it_would_do(target: Target) -> str:
         f"keybroker probe-kms would make up to {MAX_CMKS} external AES-256 CMKs on {target.settings.dkms_instance_id} "
         f"(instance {target.name}, {target.settings.region}), import throwaway key material into them, try what is "
         f"open, and schedule the deletion of each in {PENDING_WINDOW_DAYS} days. Until then each counts against the "
-        f"quota of the instance and may be billed. 33 requests, more if something shows late; at most {CALLS_PER_SECOND:.0f} a second.\n"
+        "quota of the instance and may be billed. 33 requests, more if something shows late; at most "
+        f"{CALLS_PER_SECOND:.0f} a second.\n"
         "It touches no other CMK. Nothing was sent. To go ahead: --i-accept-throwaway-cmks"
     )
 

@@ -1,7 +1,8 @@
 """Requests of the probe: any operation with any parameters, and the KMS's own words in answer.
 
 It stands on the adapter's transport, signing and reply reading. Unlike the adapter it keeps codes that nobody knows:
-they are what it is looking for. Repeated are only throttled requests, and reads that got no answer.
+they are what it is looking for. Repeated are only throttled requests, reads that got no answer, and, with other
+credentials, what was refused for stale ones.
 """
 
 import json
@@ -15,14 +16,16 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from keybroker.adapters.kms.credentials import Credentials
+from keybroker.adapters.kms.client import STALE_CREDENTIALS_CODES
+from keybroker.adapters.kms.credentials import Credentials, as_source
 from keybroker.adapters.kms.failures import credentials_unreadable
 from keybroker.adapters.kms.replies import Body, read_body
 from keybroker.adapters.kms.signing import Acs3Auth
 from keybroker.adapters.kms.transport import Reply, Transport
+from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError, Reason
 from keybroker.ports import Clock
-from keybroker.probe.course import Course
+from keybroker.probe.course import REQUEST_SECONDS, Course
 from keybroker.probe.findings import Evidence, Outcome
 
 FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
@@ -99,7 +102,8 @@ class KmsCalls:
         on_exchange: Callable[[Exchange], None],
     ) -> None:
         self._transport = transport
-        self._credentials = credentials
+        self._credentials = as_source(credentials)
+        self._used: Credentials | None = None
         self._clock = clock
         self._course = course
         self._on_exchange = on_exchange
@@ -109,7 +113,7 @@ class KmsCalls:
         tries = 1
         while True:
             exchange = self._send(action, parameters, what, form=form)
-            if tries == _TRIES or not _is_worth_repeating(action, exchange):
+            if tries == _TRIES or not (_is_worth_repeating(action, exchange) or self._has_renewed(exchange)):
                 return exchange
             self._course.wait(_backoff_seconds(exchange, tries))
             tries += 1
@@ -121,7 +125,7 @@ class KmsCalls:
         body: Body = {}
         error: KmsError | None = None
         try:
-            signing = Acs3Auth(self._current_credentials(), action=action, now=self._clock.now)
+            signing = Acs3Auth(self._current_credentials(deadline), action=action, now=self._clock.now)
             reply = self._transport.post(parameters, auth=FormBody(signing) if form else signing, deadline=deadline)
             body = read_body(reply)
         except KmsError as failure:
@@ -141,12 +145,25 @@ class KmsCalls:
         self._on_exchange(exchange)
         return exchange
 
-    def _current_credentials(self) -> Credentials:
+    def _current_credentials(self, deadline: Deadline) -> Credentials:
         try:
-            return self._credentials()
+            self._used = self._credentials(deadline=deadline)
         except (OSError, ValueError) as error:
             failure = credentials_unreadable(type(error).__name__)
+        else:
+            return self._used
         raise failure
+
+    def _has_renewed(self, exchange: Exchange) -> bool:
+        """Whether there are other credentials now than those that were refused."""
+        stale = exchange.committed_nothing and exchange.evidence.code in STALE_CREDENTIALS_CODES
+        if not stale or self._used is None:
+            return False
+        deadline = Deadline.after(REQUEST_SECONDS, monotonic=self._clock.monotonic)
+        try:
+            return self._credentials.renewed(self._used, deadline=deadline) != self._used
+        except (OSError, ValueError):
+            return False
 
 
 def _outcome(error: KmsError | None, reply: Reply | None) -> Outcome:

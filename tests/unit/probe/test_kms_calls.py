@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,11 +36,16 @@ def reply(status: int, headers: dict[str, str] | None = None, **body: Any) -> Re
     return Reply(status, headers or {}, json.dumps({"RequestId": REQUEST_ID, **body}).encode())
 
 
-def call(action: str, *answers: Reply | KmsError, clock: StoppedClock | None = None) -> tuple[Exchange, Script]:
+def call(
+    action: str,
+    *answers: Reply | KmsError,
+    clock: StoppedClock | None = None,
+    credentials: Callable[[], Credentials] = lambda: Credentials("id", "secret"),
+) -> tuple[Exchange, Script]:
     clock, script = clock or StoppedClock(), Script(*answers)
     calls = KmsCalls(
         transport=script,
-        credentials=lambda: Credentials("id", "secret"),
+        credentials=credentials,
         clock=clock,
         course=Course(clock=clock, seconds_budget=1000),
         on_exchange=lambda exchange: None,
@@ -92,6 +98,26 @@ def test_call_that_is_throttled_waits_as_long_as_it_is_told() -> None:
 def test_call_that_stays_throttled_gives_up() -> None:
     exchange, script = call("CreateKey", *[reply(429, Code="Rejected.Throttling")] * 5)
     assert (script.sent, exchange.committed_nothing, exchange.accepted) == (5, True, False)
+
+
+def test_call_with_stale_credentials_is_repeated_with_others() -> None:
+    keys = iter([Credentials("old", "secret"), Credentials("new", "secret"), Credentials("new", "secret")])
+    stale = reply(404, Code="InvalidAccessKeyId.NotFound")
+    exchange, script = call("ScheduleKeyDeletion", stale, reply(200), credentials=lambda: next(keys))
+    assert (script.sent, exchange.accepted) == (2, True)
+
+
+def test_call_with_stale_credentials_and_no_others_is_not_repeated() -> None:
+    exchange, script = call("ScheduleKeyDeletion", reply(404, Code="InvalidAccessKeyId.NotFound"))
+    assert (script.sent, exchange.evidence.outcome) == (1, Outcome.UNCLEAR)
+
+
+def test_call_without_readable_credentials_sends_nothing() -> None:
+    def unreadable() -> Credentials:
+        raise OSError("no file")
+
+    exchange, script = call("CreateKey", credentials=unreadable)
+    assert (script.sent, exchange.committed_nothing, exchange.evidence.http_status) == (0, True, None)
 
 
 def test_repr_of_an_exchange_shows_no_body() -> None:
