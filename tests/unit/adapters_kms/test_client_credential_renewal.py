@@ -194,8 +194,9 @@ def test_function_is_asked_again_after_a_refusal() -> None:
     current = [OLD]
 
     def script(connection: socket.socket) -> None:
-        connection.sendall(reply_bytes(key_body()) if current == [NEW] else refused(STALE[0]))
-        current[:] = [NEW]
+        answer = reply_bytes(key_body()) if current == [NEW] else refused(STALE[0])
+        current[:] = [NEW]  # before the client can know
+        connection.sendall(answer)
 
     with (
         serving(script, keep_alive=True) as server,

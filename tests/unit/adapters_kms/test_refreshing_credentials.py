@@ -246,6 +246,7 @@ def test_fifty_refusals_of_the_same_credentials_cost_one_fetch(world: World) -> 
 def test_late_refusal_of_older_credentials_costs_no_fetch(world: World) -> None:
     refused = world.current()
     world.renewed(refused)
+    world.clock.advance(RENEW_EVERY_SECONDS)
     assert world.renewed(refused) == numbered(2)
     assert world.provider.fetches == 2
 
