@@ -1,7 +1,8 @@
 """One signed request to one KMS endpoint, and its reply. Knows HTTP, not the KMS's operations.
 
-Nothing is repeated, no redirect is followed, no cookie is kept, nothing is taken from the process's environment
-(proxies, netrc, CA bundles), TLS is always verified. A reply is read up to a size and a deadline. Left out: a limit on
+Requests go straight to an adapter of requests, never through its Session: so nothing is repeated, no redirect is
+followed or even looked at, no cookie is kept, nothing is taken from the process's environment (proxies, netrc, CA
+bundles). TLS is always verified. A reply is read up to a size and a deadline. Left out: a limit on
 the time in which the reply's headers drip in, other than the read time-out between two of them.
 """
 
@@ -9,28 +10,33 @@ import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
+from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPResponse, Timeout
-from urllib3.exceptions import HTTPError
 
 from keybroker.adapters.kms.failures import emulator_refused, timed_out, transport_error, unreadable
 from keybroker.adapters.kms.signing import canonical_query
 from keybroker.domain.deadline import Deadline
+from keybroker.domain.errors import KmsError
 
 EMULATOR_HEADER = "x-kms-emulator"
 MAX_REPLY_BYTES = 64 * 1024
 _CHUNK_BYTES = 16 * 1024
 _SHORTEST_TIMEOUT_SECONDS = 0.001  # urllib3 takes no 0
 _TALKATIVE_LOGGERS = ("urllib3.connection", "urllib3.connectionpool")
-_HEADERS = {"User-Agent": "keybroker", "Accept": "application/json", "Accept-Encoding": "identity"}
+_HEADERS = {
+    "User-Agent": "keybroker",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Content-Length": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class Transport:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._read_timeout_seconds = read_timeout_seconds
         self._allow_emulator = allow_emulator
-        self._session = _new_session(_trust(ca_bundle), pool_size)
+        self._adapter = _Adapter(_trust(ca_bundle), pool_size=pool_size)
         for name in _TALKATIVE_LOGGERS:
             logging.getLogger(name).addFilter(_drop)
 
@@ -72,22 +78,22 @@ class Transport:
         """
         try:
             return self._exchange(parameters, auth, deadline)
-        except (requests.RequestException, HTTPError) as error:
+        except KmsError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the request may be out: whatever goes wrong, the outcome is open
             failure = transport_error(error)
         raise failure
 
     def close(self) -> None:
         """Closes the pooled connections."""
-        self._session.close()
+        self._adapter.close()
 
     def _exchange(self, parameters: Mapping[str, str], auth: AuthBase, deadline: Deadline) -> Reply:
-        url = f"{self._url}/?{canonical_query(parameters.items())}"
-        request = self._session.prepare_request(requests.Request("POST", url, auth=auth))
-        with self._session.send(
+        request = auth(_prepared(f"{self._url}/?{canonical_query(parameters.items())}"))
+        with self._adapter.send(
             request,
             timeout=self._timeout(deadline),  # type: ignore[arg-type]  # requests takes urllib3's, its stubs don't say so
             proxies=self._proxies,
-            allow_redirects=False,
             stream=True,
         ) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
@@ -163,16 +169,13 @@ def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _new_session(context: ssl.SSLContext, pool_size: int) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.headers.clear()
-    session.headers.update(_HEADERS)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = _Adapter(context, pool_size=pool_size)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+def _prepared(url: str) -> PreparedRequest:
+    """A POST without body to a URL that is encoded already."""
+    request = PreparedRequest()
+    request.method = "POST"
+    request.url = url
+    request.headers = CaseInsensitiveDict(_HEADERS)
+    return request
 
 
 def _read(raw: HTTPResponse, deadline: Deadline) -> bytes:
