@@ -2,8 +2,7 @@
 
 Requests go straight to an adapter of requests, never through its Session: so nothing is repeated, no redirect is
 followed or even looked at, no cookie is kept, nothing is taken from the process's environment (proxies, netrc, CA
-bundles). TLS is always verified. A reply is read up to a size and a deadline. Left out: a limit on
-the time in which the reply's headers drip in, other than the read time-out between two of them.
+bundles). TLS is always verified. A reply is read up to a size and a deadline (connections.py).
 """
 
 import logging
@@ -21,6 +20,7 @@ from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPResponse, Timeout
 
+from keybroker.adapters.kms.connections import POOLS_BY_SCHEME, SHORTEST_TIMEOUT_SECONDS, ending_at
 from keybroker.adapters.kms.failures import emulator_refused, timed_out, transport_error, unreadable
 from keybroker.adapters.kms.signing import canonical_query
 from keybroker.domain.deadline import Deadline
@@ -29,7 +29,6 @@ from keybroker.domain.errors import KmsError
 EMULATOR_HEADER = "x-kms-emulator"
 MAX_REPLY_BYTES = 64 * 1024
 _CHUNK_BYTES = 16 * 1024
-_SHORTEST_TIMEOUT_SECONDS = 0.001  # urllib3 takes no 0
 _TALKATIVE_LOGGERS = ("urllib3.connection", "urllib3.connectionpool")
 _HEADERS = {
     "User-Agent": "keybroker",
@@ -90,12 +89,11 @@ class Transport:
 
     def _exchange(self, parameters: Mapping[str, str], auth: AuthBase, deadline: Deadline) -> Reply:
         request = auth(_prepared(f"{self._url}/?{canonical_query(parameters.items())}"))
-        with self._adapter.send(
-            request,
-            timeout=self._timeout(deadline),  # type: ignore[arg-type]  # requests takes urllib3's, its stubs don't say so
-            proxies=self._proxies,
-            stream=True,
-        ) as response:
+        timeout: Any = self._timeout(deadline)  # requests takes urllib3's, its stubs don't say so
+        with (
+            ending_at(deadline),
+            self._adapter.send(request, timeout=timeout, proxies=self._proxies, stream=True) as response,
+        ):
             headers = {name.lower(): value for name, value in response.headers.items()}
             if EMULATOR_HEADER in headers and not self._allow_emulator:
                 raise emulator_refused()
@@ -103,7 +101,7 @@ class Transport:
 
     def _timeout(self, deadline: Deadline) -> Timeout:
         return Timeout(
-            total=max(deadline.remaining_seconds(), _SHORTEST_TIMEOUT_SECONDS),
+            total=max(deadline.remaining_seconds(), SHORTEST_TIMEOUT_SECONDS),
             connect=self._connect_timeout_seconds,
             read=self._read_timeout_seconds,
         )
@@ -136,19 +134,22 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Adapter(HTTPAdapter):
-    """Trusts what its TLS context trusts; requests would add certifi's bundle."""
+    """Trusts what its TLS context trusts (requests would add certifi's bundle). Its connections keep deadlines."""
 
     def __init__(self, context: ssl.SSLContext, *, pool_size: int) -> None:
         self._context = context
         super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # the library's signature
-        """As the library, with our context."""
+        """As the library, with our context and connections."""
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = POOLS_BY_SCHEME
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401  # the library's signature
-        """As the library, with our context."""
-        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+        """As the library, with our context and connections."""
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+        manager.pool_classes_by_scheme = POOLS_BY_SCHEME
+        return manager
 
     def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:  # noqa: ANN401, ARG002
         """Verifies always, whatever `verify` says."""
