@@ -76,6 +76,10 @@ def grpc_server(
     )
 
 
+def idle_at_once(seconds: float) -> None:
+    """A drain that waits for no workers."""
+
+
 @asynccontextmanager
 async def serving(server: GrpcServer, *, tls: ServerTls | None = None) -> AsyncIterator[aio.Channel]:
     """A channel to the started server (without TLS)."""
@@ -84,7 +88,7 @@ async def serving(server: GrpcServer, *, tls: ServerTls | None = None) -> AsyncI
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield channel
     finally:
-        await server.drain(1.0)
+        await server.drain(1.0, wait_until_idle=idle_at_once)
 
 
 @dataclass
