@@ -93,6 +93,7 @@ class World:
         self.hand_out = HandOutImportParameters(keys=self.keys, obtain=self.obtain, claims=self.claims, tokens=tokens)
         self.import_wrapped = ImportWrappedKeyMaterial(
             keys=self.keys,
+            obtain=self.obtain,
             cache=self.cache,
             claims=self.claims,
             deliver=deliver,

@@ -132,7 +132,9 @@ class App:
         """Drains: no new calls, those under way finish, then everything closes. Probes answer to the end."""
         self._serving = False
         structlog.get_logger().info("draining")
-        await self._grpc.drain(self._settings.server.shutdown_grace_seconds)
+        await self._grpc.drain(
+            self._settings.server.shutdown_grace_seconds, wait_until_idle=self._workers.wait_until_idle
+        )
         await asyncio.to_thread(self._workers.close)
         for kms in self._instances.values():
             kms.close()
@@ -226,6 +228,7 @@ def _use_cases(settings: ImportSettings, metrics: Metrics, clock: Clock, entropy
         import_wrapped_key_material=ImportWrappedKeyMaterial(
             keys=keys,
             cache=cache,
+            obtain=obtain,
             claims=claims,
             deliver=deliver,
             tokens=tokens,

@@ -159,6 +159,37 @@ def test_caller_that_goes_away_does_not_stop_its_import(emulator: Emulator, tmp_
         )
 
 
+def test_end_of_a_call_whose_caller_went_away_is_logged(emulator: Emulator, tmp_path: Path) -> None:
+    """Nobody else says that a CMK was created, or that key material may be bound."""
+    slow = {"operation": "ImportKeyMaterial", "when": "before"}
+    emulator.faults.add(Fault(**slow, action="delay", delay_seconds=1))
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="drop"))
+    with BrokerProcess(tmp_path, emulator) as broker:
+        client = KeyBrokerClient(broker.address)
+        impatient = threading.Thread(target=lambda: _abandon(client), daemon=True)
+        impatient.start()
+        wait_until(lambda: emulator.calls["ImportKeyMaterial"] == 1)
+        client.close()
+        impatient.join()
+        wait_until(lambda: any(entry["event"] == "ended without its caller" for entry in broker.log()))
+        (entry,) = [entry for entry in broker.log() if entry["event"] == "ended without its caller"]
+    assert entry["reason"] == "IMPORT_UNRESOLVED"
+    assert emulator.key_state(entry["created_key_id"]) == "Enabled"
+
+
+def _abandon(client: KeyBrokerClient) -> None:
+    with pytest.raises(KeyBrokerError):
+        client.import_external_key(new_key=NEW_KEY)
+
+
+def test_idle_watch_of_health_does_not_hold_up_the_drain(emulator: Emulator, tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path, emulator) as broker, grpc.insecure_channel(broker.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        broker.process.send_signal(signal.SIGTERM)
+        assert broker.process.wait(timeout=5) == 0
+
+
 def test_log_at_debug_holds_no_secret(emulator: Emulator, tmp_path: Path) -> None:
     """Material, tokens, wrapped material and the access key's secret, raw, in hex and in base64."""
     with (

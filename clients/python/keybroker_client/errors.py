@@ -9,7 +9,7 @@
     │   └── QuotaExceededError     a KMS quota is used up; waiting does not help
     ├── NotAllowedError            the broker does not know the caller, or its policy does not let it
     ├── UnresolvedError            the change may have happened, or may still: look before anything else
-    ├── ThrottledError             too many calls; come back after `retry_after_seconds`. Nothing was sent
+    ├── ThrottledError             too many calls; come back after `retry_after_seconds`
     └── UnavailableError           no answer to a read, or no way to the KMS; come back later
 
 Only an UnresolvedError has `outcome_unknown`. The text of an error is the broker's, or the client's
@@ -108,7 +108,7 @@ class UnresolvedError(KeyBrokerError):
 
 
 class ThrottledError(KeyBrokerError):
-    """The broker or the KMS serves no more calls at the moment. Nothing was sent; the call can be repeated."""
+    """The broker or the KMS serves no more calls at the moment. Come back later; with `created_key_id`, for that CMK."""
 
 
 class UnavailableError(KeyBrokerError):

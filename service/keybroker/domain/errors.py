@@ -156,7 +156,9 @@ REASONS: Mapping[Reason, ReasonRule] = {
         Code.RESOURCE_EXHAUSTED, "Call again after the time in RetryInfo.", retryable=True
     ),
     Reason.KMS_THROTTLED: ReasonRule(
-        Code.RESOURCE_EXHAUSTED, "Call again after the time in RetryInfo.", retryable=True
+        Code.RESOURCE_EXHAUSTED,
+        "Call again after the time in RetryInfo; with created_key_id set, for that CMK.",
+        retryable=True,
     ),
     Reason.KMS_QUOTA_EXCEEDED: ReasonRule(
         Code.RESOURCE_EXHAUSTED, "Delete CMKs or aliases, or buy more quota for the KMS instance."

@@ -126,7 +126,9 @@ class Handlers:
             self._check(call, kms, reference, *((algorithm,) if algorithm else WRAPPING_ALGORITHMS.values()))
             if request.validate_only:
                 measured.outcome, call.noted.validate_only = "validated", True
-                key = use_case.validate(kms, reference, token, deadline=call.deadline)
+                key = use_case.validate(
+                    kms, reference, wrapped_key_material=wrapped, import_token=token, deadline=call.deadline
+                )
                 return pb.ImportWrappedKeyMaterialResponse(key=responses.external_key(kms, key))
             delivered = use_case.run(
                 kms, reference, wrapped_key_material=wrapped, import_token=token, deadline=call.deadline
@@ -242,6 +244,7 @@ def _created_key_named(progress: Progress, call: Call) -> Iterator[None]:
     except BrokerError as error:
         if progress.created_key_id:
             error.metadata["created_key_id"] = progress.created_key_id
+            error.message += f" The CMK {progress.created_key_id} was created: go on with it, or delete it."
         raise
     finally:
         call.noted.created_key_id = progress.created_key_id

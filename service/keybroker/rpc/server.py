@@ -1,5 +1,6 @@
 """The gRPC server: the service, health, reflection, interceptors, limits, drain."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from keymaterial.v1 import key_broker_service_pb2
 from keymaterial.v1.key_broker_service_pb2_grpc import add_KeyBrokerServiceServicer_to_server
 
 SERVICE = key_broker_service_pb2.DESCRIPTOR.services_by_name["KeyBrokerService"].full_name
+_TIME_TO_ANSWER_SECONDS = 0.5
 MAX_REQUEST_BYTES = 128 * 1024  # the longest description, token and material together are below 64 KiB
 
 
@@ -76,11 +78,21 @@ class GrpcServer:
         """From now on health says SERVING."""
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Takes no new calls and waits for those under way, up to the grace period."""
+    async def drain(self, grace_seconds: float, *, wait_until_idle: Callable[[float], None]) -> None:
+        """Takes no new calls and waits for those under way, up to the grace period.
+
+        Once the broker's own calls are answered it waits no longer: streams that nobody ends (health's Watch,
+        reflection) are cut.
+        """
         await self._health.enter_graceful_shutdown()
-        if self._server is not None:
-            await self._server.stop(grace_seconds)
+        if self._server is None:
+            return
+        stopping = asyncio.ensure_future(self._server.stop(grace_seconds))
+        await asyncio.to_thread(wait_until_idle, grace_seconds)
+        await asyncio.wait({stopping}, timeout=_TIME_TO_ANSWER_SECONDS)
+        if not stopping.done():
+            await self._server.stop(0)
+        await stopping
 
     def _built(self) -> aio.Server:
         """A server of the event loop that runs now."""

@@ -1,7 +1,10 @@
 """keymaterial.v1.KeyBrokerService: hands each RPC to a worker thread."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
+
+import structlog
 
 from keybroker.domain.errors import BrokerError
 from keybroker.rpc.call import CURRENT_CALL, Call
@@ -9,6 +12,7 @@ from keybroker.rpc.handlers import Handlers
 from keybroker.rpc.import_meter import ImportMeter
 from keybroker.rpc.interceptors.unary import Context
 from keybroker.rpc.workers import Workers
+from keybroker.telemetry.logs import exception_chain
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceServicer
 
@@ -66,7 +70,7 @@ class KeyBrokerServicer(KeyBrokerServiceServicer):
 
     async def _run(self, handle: Callable[[Request, Call], Response], request: Request) -> Response:
         call = CURRENT_CALL.get()
-        return await self._workers.run(lambda: handle(request, call))
+        return await self._workers.run(lambda: handle(request, call), on_abandoned=partial(_log_abandoned, call))
 
     async def _import(self, handle: Callable[[Request, Call], Response], request: Request) -> Response:
         started = False
@@ -78,8 +82,20 @@ class KeyBrokerServicer(KeyBrokerServiceServicer):
             return handle(request, call)
 
         try:
-            return await self._workers.run(work)
+            return await self._workers.run(work, on_abandoned=partial(_log_abandoned, call))
         except BrokerError as error:
             if not started:
                 self._meter.refused(error.reason)
             raise
+
+
+def _log_abandoned(call: Call, error: BaseException | None) -> None:
+    """The only place that says how a call ended whose caller had gone: an import may be bound, a CMK created."""
+    log = structlog.get_logger()
+    fields = {"method": call.method, "correlation_id": call.correlation_id, **call.noted.fields()}
+    if error is None:
+        log.info("ended without its caller", code="OK", **fields)
+    elif isinstance(error, BrokerError):
+        log.info("ended without its caller", code=error.rule.code.value, reason=error.reason.value, **fields)
+    else:
+        log.error("ended without its caller", code="INTERNAL", exceptions=exception_chain(error), **fields)

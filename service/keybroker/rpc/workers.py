@@ -16,18 +16,27 @@ T = TypeVar("T")
 _RETRY_AFTER_SECONDS = 1.0
 
 
+def _tell_nobody(error: BaseException | None) -> None:
+    """For work whose end nobody needs to hear of."""
+
+
 class Workers:
     """At most `limit` calls at a time, each in its own thread."""
 
     def __init__(self, *, limit: int) -> None:
         self._limit = limit
         self._busy = 0
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._executor = ThreadPoolExecutor(max_workers=limit, thread_name_prefix="worker")
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Returns what `work` returns. Reasons: BROKER_OVERLOADED, those of `work`."""
-        with self._lock:
+    async def run(
+        self, work: Callable[[], T], *, on_abandoned: Callable[[BaseException | None], None] = _tell_nobody
+    ) -> T:
+        """Returns what `work` returns. Reasons: BROKER_OVERLOADED, those of `work`.
+
+        If the caller goes away meanwhile, `on_abandoned` is told how the work ended: its exception, or None.
+        """
+        with self._changed:
             if self._busy >= self._limit:
                 raise BrokerError(
                     Reason.BROKER_OVERLOADED,
@@ -36,8 +45,11 @@ class Workers:
                 )
             self._busy += 1
         running = asyncio.wrap_future(self._executor.submit(self._work, work))
-        running.add_done_callback(lambda done: done.cancelled() or done.exception())  # retrieved, if nobody waits
-        return await asyncio.shield(running)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.add_done_callback(lambda done: None if done.cancelled() else on_abandoned(done.exception()))
+            raise
 
     def _work(self, work: Callable[[], T]) -> T:
         try:
@@ -45,8 +57,14 @@ class Workers:
         except StopIteration as error:
             raise RuntimeError("the work raised StopIteration") from error  # which no asyncio future can hold
         finally:
-            with self._lock:
+            with self._changed:
                 self._busy -= 1
+                self._changed.notify_all()
+
+    def wait_until_idle(self, seconds: float) -> None:
+        """Waits until nothing is being worked on, at most so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy, timeout=seconds)
 
     def close(self) -> None:
         """Waits until all work is done."""

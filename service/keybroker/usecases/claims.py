@@ -7,15 +7,18 @@ a restart forgets them.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName
 from keybroker.ports import Clock
 
+_SWEEP_EVERY = timedelta(minutes=1)
 _LATE_COMMIT = timedelta(minutes=5)  # a request checked just before the expiry may commit after it (rule R7)
 
 
@@ -44,45 +47,70 @@ class Claim:
 
 
 class ImportClaims:
-    """The CMKs for which an import is under way or unresolved."""
+    """The CMKs for which an import is under way or unresolved, and those for which parameters are being fetched."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._running: dict[CmkName, Claim] = {}
         self._unresolved: dict[CmkName, Claim] = {}
+        self._fetching: Counter[CmkName] = Counter()
+        self._swept_at = clock.now()
 
     @contextmanager
-    def hold(self, cmk: CmkName, *, fingerprint: bytes | None = None) -> Iterator[Claim]:
+    def hold(self, cmk: CmkName, *, deadline: Deadline, fingerprint: bytes | None = None) -> Iterator[Claim]:
         """Takes the CMK for one call; `fingerprint` identifies wrapped material that may be sent again.
 
-        Reasons: IMPORT_IN_PROGRESS.
+        Waits for those who are fetching parameters: a pair that is issued later may revoke the one in use (rule R5).
+        Reasons: IMPORT_IN_PROGRESS, DEADLINE_TOO_SHORT.
         """
-        with self._lock:
+        with self._changed:
             self._refuse(cmk, fingerprint)
+            while self._fetching[cmk]:
+                self._changed.wait(deadline.require(0.001, step="waiting for import parameters that are being fetched"))
+                self._refuse(cmk, fingerprint)
             before = self._unresolved.pop(cmk, None)
             claim = self._running[cmk] = Claim(fingerprint, before.until if before else None)
         try:
             yield claim
         finally:
-            with self._lock:
+            with self._changed:
                 del self._running[cmk]
                 if claim.until is not None:
                     self._unresolved[cmk] = claim
+                self._sweep()
 
-    def check_free(self, cmk: CmkName) -> None:
-        """Raises if the CMK is taken.
+    @contextmanager
+    def fetching(self, cmk: CmkName) -> Iterator[None]:
+        """Around getting import parameters for a caller: many at a time, and none while an import has the CMK.
 
         Reasons: IMPORT_IN_PROGRESS.
         """
-        with self._lock:
+        with self._changed:
             self._refuse(cmk, None)
+            self._fetching[cmk] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._fetching[cmk] -= 1
+                if not self._fetching[cmk]:
+                    del self._fetching[cmk]
+                self._changed.notify_all()
+
+    def check_free(self, cmk: CmkName, *, fingerprint: bytes | None = None) -> None:
+        """Raises if the CMK is taken, but for sending the same wrapped material again.
+
+        Reasons: IMPORT_IN_PROGRESS.
+        """
+        with self._changed:
+            self._refuse(cmk, fingerprint)
 
     def _refuse(self, cmk: CmkName, fingerprint: bytes | None) -> None:
-        now = self._clock.now()
-        for name in [name for name, claim in self._unresolved.items() if claim.until and claim.until <= now]:
-            del self._unresolved[name]
         unresolved = self._unresolved.get(cmk)
+        if unresolved is not None and _is_over(unresolved, self._clock.now()):
+            unresolved = None
+            del self._unresolved[cmk]
         repeated = unresolved is not None and fingerprint is not None and unresolved.fingerprint == fingerprint
         if cmk in self._running or (unresolved is not None and not repeated):
             raise BrokerError(
@@ -91,3 +119,14 @@ class ImportClaims:
                 + ("under way." if cmk in self._running else "unresolved: its key material may be bound."),
                 metadata={"key_id": cmk.key_id},
             )
+
+    def _sweep(self) -> None:
+        """Lets go of all that are over, now and then."""
+        now = self._clock.now()
+        if now - self._swept_at >= _SWEEP_EVERY:
+            self._swept_at = now
+            self._unresolved = {cmk: claim for cmk, claim in self._unresolved.items() if not _is_over(claim, now)}
+
+
+def _is_over(claim: Claim, now: datetime) -> bool:
+    return claim.until is not None and claim.until <= now

@@ -14,6 +14,7 @@ from keybroker.ports import Clock, Kms
 from keybroker.usecases.keys import Keys
 
 _TIME_TO_SEND_SECONDS = 0.25
+_TIME_TO_READ_SECONDS = 0.15
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 2.0
 
@@ -62,7 +63,7 @@ class Deliver:
             raise  # the deadline: nothing was sent
         except Exception as error:
             raise unresolved(cmk, "the broker failed while it was sent", {}) from error
-        self._keys.forget(kms, cmk)
+        self._keys.forget(cmk)
         return Sent(self._clock.now(), reply.request_id)
 
     def confirm(self, kms: Kms, cmk: CmkName, sent: Sent, *, deadline: Deadline) -> Delivered:
@@ -78,9 +79,10 @@ class Deliver:
                 return Delivered(key, sent)
             if key is not None and key.state is not KeyState.PENDING_IMPORT:
                 raise unresolved(cmk, f"the KMS accepted it, and the CMK is now {key.state.value}", accepted)
-            if deadline.remaining_seconds() <= wait:
+            spare = deadline.remaining_seconds() - _TIME_TO_READ_SECONDS
+            if spare <= 0:
                 raise unresolved(cmk, "the KMS accepted it, and the CMK was not seen Enabled in time", accepted)
-            self._clock.sleep(wait)
+            self._clock.sleep(min(wait, spare))
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def explain(self, kms: Kms, cmk: CmkName, refusal: KmsError, *, deadline: Deadline) -> BrokerError:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from cachetools import TTLCache
 
 from keybroker.domain.deadline import Deadline
-from keybroker.domain.external_key import CmkName, KeyReference, check_importable
+from keybroker.domain.external_key import CmkName, KeyReference
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.wrapping import WrappingAlgorithm
 from keybroker.ports import Clock, Kms
@@ -72,9 +72,9 @@ class HandOutImportParameters:
         Reasons: see GetImportParameters in key_broker_service.proto.
         """
         key = self._keys.describe_recent(kms, reference, deadline=deadline)
-        check_importable(key, dkms_instance_id=kms.dkms_instance_id)
-        self._claims.check_free(key.name)
-        parameters, _ = self._obtain.obtain(kms, key.name, algorithm, deadline=deadline)
+        self._obtain.check(kms, key)
+        with self._claims.fetching(key.name):
+            parameters, _ = self._obtain.obtain(kms, key.name, algorithm, deadline=deadline)
         self._tokens.remember(parameters)
         return parameters
 

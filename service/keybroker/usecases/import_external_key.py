@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
-from keybroker.domain.external_key import ExternalKey, KeyReference, NewKey, check_importable
+from keybroker.domain.external_key import ExternalKey, KeyReference, NewKey
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.key_check_value import KeyCheckValue
 from keybroker.domain.key_material import KeyMaterial, generate
@@ -84,8 +84,8 @@ class ImportExternalKey:
             key, _ = self._manage.create(kms, target, progress=progress, deadline=deadline)
         else:
             key = self._existing(kms, target, deadline)
-        spec = check_importable(key, dkms_instance_id=kms.dkms_instance_id)
-        with self._claims.hold(key.name) as claim:
+        spec = self._obtain.check(kms, key)
+        with self._claims.hold(key.name, deadline=deadline) as claim:
             parameters, progress.parameters = self._obtain.obtain(kms, key.name, algorithm, deadline=deadline)
             with generate(spec.length_bytes, fill=self._entropy.fill) as material:
                 check_value = material.check_value()
@@ -97,11 +97,7 @@ class ImportExternalKey:
 
     def _existing(self, kms: Kms, reference: KeyReference, deadline: Deadline) -> ExternalKey:
         key = self._keys.describe(kms, reference, deadline=deadline)
-        try:
-            check_importable(key, dkms_instance_id=kms.dkms_instance_id)
-        except BrokerError:
-            self._cache.drop_all(key.name)
-            raise
+        self._obtain.check(kms, key)
         return key
 
     def _send_with_one_refresh(
@@ -133,6 +129,8 @@ class ImportExternalKey:
             )
 
     def _explained(self, kms: Kms, parameters: ImportParameters, refusal: KmsError, deadline: Deadline) -> BrokerError:
+        if is_token_refusal(refusal):
+            self._cache.drop(parameters)
         error = self._deliver.explain(kms, parameters.cmk, refusal, deadline=deadline)
         if error.reason is not Reason.WRAPPED_KEY_MATERIAL_REFUSED:
             return error

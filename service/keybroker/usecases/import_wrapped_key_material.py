@@ -11,14 +11,14 @@ from cachetools import TTLCache
 
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
-from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, check_importable
+from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference
 from keybroker.domain.wrapping import WrappingAlgorithm
 from keybroker.ports import Clock, Kms
 from keybroker.usecases.claims import ImportClaims
 from keybroker.usecases.deliver import Deliver, Delivered
 from keybroker.usecases.hand_out_import_parameters import TOKEN_LIFE, HandedOut, HandedOutTokens, token_digest
 from keybroker.usecases.keys import Keys
-from keybroker.usecases.obtain_import_parameters import ImportParametersCache
+from keybroker.usecases.obtain_import_parameters import ImportParametersCache, ObtainImportParameters
 
 REFUSALS_ALLOWED = 10
 _COUNTED_KEYS = 100_000
@@ -69,6 +69,7 @@ class ImportWrappedKeyMaterial:
         self,
         *,
         keys: Keys,
+        obtain: ObtainImportParameters,
         cache: ImportParametersCache,
         claims: ImportClaims,
         deliver: Deliver,
@@ -78,6 +79,7 @@ class ImportWrappedKeyMaterial:
         allow_foreign_tokens: bool,
     ) -> None:
         self._keys = keys
+        self._obtain = obtain
         self._cache = cache
         self._claims = claims
         self._deliver = deliver
@@ -91,11 +93,13 @@ class ImportWrappedKeyMaterial:
         record = self._tokens.find(import_token)
         return record.algorithm if record else None
 
-    def validate(self, kms: Kms, reference: KeyReference, import_token: str, *, deadline: Deadline) -> ExternalKey:
+    def validate(
+        self, kms: Kms, reference: KeyReference, *, wrapped_key_material: bytes, import_token: str, deadline: Deadline
+    ) -> ExternalKey:
         """Every check of `run`, and no change. Reasons: as `run`, as far as they can be known."""
         self._token_of(reference, import_token)
         key = self._importable(kms, reference, deadline)
-        self._claims.check_free(key.name)
+        self._claims.check_free(key.name, fingerprint=_fingerprint(import_token, wrapped_key_material))
         return key
 
     def run(
@@ -108,8 +112,8 @@ class ImportWrappedKeyMaterial:
         record = self._token_of(reference, import_token)
         key = self._importable(kms, reference, deadline)
         expires_at = record.expires_at if record else self._clock.now() + TOKEN_LIFE
-        fingerprint = hashlib.sha256(token_digest(import_token) + wrapped_key_material).digest()
-        with self._claims.hold(key.name, fingerprint=fingerprint) as claim:
+        fingerprint = _fingerprint(import_token, wrapped_key_material)
+        with self._claims.hold(key.name, deadline=deadline, fingerprint=fingerprint) as claim:
             try:
                 with claim.sending(token_expires_at=expires_at):
                     sent = self._deliver.send(
@@ -144,6 +148,10 @@ class ImportWrappedKeyMaterial:
 
     def _importable(self, kms: Kms, reference: KeyReference, deadline: Deadline) -> ExternalKey:
         key = self._keys.describe(kms, reference, deadline=deadline)
-        check_importable(key, dkms_instance_id=kms.dkms_instance_id)
+        self._obtain.check(kms, key)
         self._refusals.check(key.name)
         return key
+
+
+def _fingerprint(import_token: str, wrapped_key_material: bytes) -> bytes:
+    return hashlib.sha256(token_digest(import_token) + wrapped_key_material).digest()

@@ -1,7 +1,8 @@
 """Reads CMKs, and remembers what was last seen of each.
 
 The memory is for those who only want import parameters: a state that was seen a moment ago saves them a read. Before
-key material is sent the state is always read anew.
+key material is sent the state is always read anew. A sighting counts for every configured instance: it hangs on region
+and key id.
 """
 
 import threading
@@ -42,7 +43,7 @@ class Keys:
         key = kms.describe_key(reference.key_id, deadline=deadline)
         if reference.account and reference.account != key.name.account:
             raise BrokerError(Reason.KEY_NOT_FOUND, "No CMK has this ARN: the account is another.")
-        self.saw(kms, key)
+        self.saw(key)
         return key
 
     def describe_recent(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> ExternalKey:
@@ -54,19 +55,19 @@ class Keys:
             (kms.name, reference), lambda: self.describe(kms, reference, deadline=deadline), deadline=deadline
         )
 
-    def saw(self, kms: Kms, key: ExternalKey) -> None:
+    def saw(self, key: ExternalKey) -> None:
         """Remembers what the KMS said of a CMK."""
         with self._lock:
-            self._seen[kms.name, key.name.key_id] = _Sighting(key, self._clock.monotonic())
+            self._seen[key.name.region, key.name.key_id] = _Sighting(key, self._clock.monotonic())
 
-    def forget(self, kms: Kms, cmk: CmkName) -> None:
+    def forget(self, cmk: CmkName) -> None:
         """Forgets the CMK: its state has changed or may have."""
         with self._lock:
-            self._seen.pop((kms.name, cmk.key_id), None)
+            self._seen.pop((cmk.region, cmk.key_id), None)
 
     def _sighting(self, kms: Kms, reference: KeyReference) -> _Sighting | None:
         with self._lock:
-            seen = self._seen.get((kms.name, reference.key_id))
+            seen = self._seen.get((kms.region, reference.key_id))
         if seen is None or (reference.account and reference.account != seen.key.name.account):
             return None
         return seen

@@ -61,7 +61,7 @@ class ManageKeys:
             ) from error
         progress.created_key_id = key.name.key_id
         check_importable(key, dkms_instance_id=kms.dkms_instance_id)
-        self._keys.saw(kms, key)
+        self._keys.saw(key)
         if new_key.alias:
             with _outcome_unknown(key.name, "CreateAlias"):
                 kms.create_alias(key.name.key_id, new_key.alias, deadline=deadline)
@@ -76,17 +76,25 @@ class ManageKeys:
         CHANGE_OUTCOME_UNKNOWN, the KMS_… reasons.
         """
         cmk = self._own(kms, reference, deadline)
-        with _outcome_unknown(cmk, "ScheduleKeyDeletion"):
+        with self._changing(cmk), _outcome_unknown(cmk, "ScheduleKeyDeletion"):
             reply = kms.schedule_key_deletion(cmk.key_id, pending_window_days=pending_window.days, deadline=deadline)
-        self._cache.drop_all(cmk)
         return self._read_after(kms, cmk, reply, deadline), reply
 
     def cancel_deletion(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:
         """Cancels a scheduled deletion. Reasons: as schedule_deletion."""
         cmk = self._own(kms, reference, deadline)
-        with _outcome_unknown(cmk, "CancelKeyDeletion"):
+        with self._changing(cmk), _outcome_unknown(cmk, "CancelKeyDeletion"):
             reply = kms.cancel_key_deletion(cmk.key_id, deadline=deadline)
         return self._read_after(kms, cmk, reply, deadline), reply
+
+    @contextmanager
+    def _changing(self, cmk: CmkName) -> Iterator[None]:
+        """However the change ends: what was known of the CMK's state no longer counts."""
+        try:
+            yield
+        finally:
+            self._keys.forget(cmk)
+            self._cache.drop_all(cmk)
 
     def _own(self, kms: Kms, reference: KeyReference, deadline: Deadline) -> CmkName:
         key = self._keys.describe(kms, reference, deadline=deadline)
@@ -94,7 +102,6 @@ class ManageKeys:
         return key.name
 
     def _read_after(self, kms: Kms, cmk: CmkName, reply: KmsReply, deadline: Deadline) -> ExternalKey:
-        self._keys.forget(kms, cmk)
         try:
             return self._keys.describe(kms, KeyReference(cmk.key_id), deadline=deadline)
         except BrokerError as error:

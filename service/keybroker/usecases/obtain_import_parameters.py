@@ -11,8 +11,10 @@ from enum import StrEnum
 from cachetools import TLRUCache
 
 from keybroker.domain.deadline import Deadline
-from keybroker.domain.external_key import CmkName
+from keybroker.domain.errors import BrokerError
+from keybroker.domain.external_key import CmkName, ExternalKey, check_importable
 from keybroker.domain.import_parameters import ImportParameters
+from keybroker.domain.key_spec import KeySpec
 from keybroker.domain.public_key_policy import load_wrapping_public_key
 from keybroker.domain.wrapping import WRAPPING_ALGORITHMS, WrappingAlgorithm
 from keybroker.ports import Clock, Kms
@@ -81,6 +83,17 @@ class ObtainImportParameters:
         self._cache = cache
         self._on_request = on_request
         self._flights: SingleFlight[ImportParameters] = SingleFlight()
+
+    def check(self, kms: Kms, key: ExternalKey) -> KeySpec:
+        """The spec of a CMK that can take key material now. Of one that can't the cached pairs are let go.
+
+        Reasons: those of check_importable.
+        """
+        try:
+            return check_importable(key, dkms_instance_id=kms.dkms_instance_id)
+        except BrokerError:
+            self._cache.drop_all(key.name)
+            raise
 
     def obtain(
         self, kms: Kms, cmk: CmkName, algorithm: WrappingAlgorithm, *, deadline: Deadline

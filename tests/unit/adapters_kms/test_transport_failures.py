@@ -9,6 +9,7 @@ import json
 import socket
 import struct
 import time
+import traceback
 from collections.abc import Callable
 
 import pytest
@@ -149,6 +150,56 @@ def test_redirect_is_not_followed(status: int) -> None:
         assert (caught.value.reason, caught.value.committed_nothing) == (INVALID, False)
         assert len(server.requests) == 1
         assert other.requests == []
+
+
+@pytest.mark.parametrize("location", ["http://[oops", "http://\udce9", "//", "http://x:99999/"])
+def test_redirect_to_nowhere_is_ambiguous(location: str) -> None:
+    head = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n"
+    script = sends(head.encode(errors="surrogateescape"))
+    with serving(script) as server, client(server.address) as kms, pytest.raises(KmsError) as caught:
+        do_import(kms)
+    assert (caught.value.reason, caught.value.committed_nothing) == (INVALID, False)
+
+
+def test_redirect_with_an_endless_body_is_read_up_to_the_limit() -> None:
+    sent = []
+
+    def floods(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n")
+        while len(sent) < 1000:
+            connection.sendall(b"x" * 65536)
+            sent.append(65536)
+
+    with serving(floods) as server, client(server.address) as kms, pytest.raises(KmsError) as caught:
+        do_import(kms)
+    assert (caught.value.reason, caught.value.kms_code) == (INVALID, "unreadable")
+    assert len(sent) < 500
+
+
+def test_redirect_with_a_dripping_body_ends_at_the_deadline() -> None:
+    first = b"HTTP/1.1 302 Found\r\nContent-Length: 1000\r\nLocation: http://127.0.0.1/\r\n\r\n"
+    with serving(drips(first, every_seconds=0.05, times=60)) as server, client(server.address) as kms:
+        started = time.monotonic()
+        with pytest.raises(KmsError) as caught:
+            kms.cancel_key_deletion(KEY_ID, deadline=deadline(0.5))
+        assert time.monotonic() - started < 1.0
+    assert (caught.value.kms_code, caught.value.committed_nothing) == ("timeout", False)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, UnicodeDecodeError, MemoryError])
+def test_any_other_exception_is_ambiguous_and_its_text_goes_nowhere(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> object:
+        raise error(*(("utf-8", b"canary", 0, 1, "canary") if error is UnicodeDecodeError else ("canary",)))
+
+    monkeypatch.setattr("requests.adapters.HTTPAdapter.build_response", fails)
+    with serving(sends(GOOD)) as server, client(server.address) as kms, pytest.raises(KmsError) as caught:
+        do_import(kms)
+    assert (caught.value.reason, caught.value.committed_nothing) == (UNAVAILABLE, False)
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
+    assert len(server.requests) == 1
 
 
 def test_slow_drip_ends_at_the_deadline() -> None:

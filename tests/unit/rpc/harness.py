@@ -77,15 +77,19 @@ def grpc_server(
     )
 
 
+def idle_at_once(seconds: float) -> None:
+    """A drain that waits for no workers."""
+
+
 @asynccontextmanager
-async def serving(server: GrpcServer, *, tls: ServerTls | None = None) -> AsyncIterator[aio.Channel]:
+async def serving(server: GrpcServer, *, tls: Callable[[], ServerTls] | None = None) -> AsyncIterator[aio.Channel]:
     """A channel to the started server (without TLS)."""
     port = await server.start("127.0.0.1:0", tls)
     try:
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield channel
     finally:
-        await server.drain(1.0)
+        await server.drain(1.0, wait_until_idle=idle_at_once)
 
 
 @dataclass

@@ -115,7 +115,7 @@ def test_abort_of_a_servicer_of_grpc_s_own_passes() -> None:
     outcome = call(Scripted(), health_pb2.HealthCheckRequest(service="nobody"), method=HEALTH_CHECK)
     assert outcome.code is grpc.StatusCode.NOT_FOUND
     assert outcome.trailing == ()
-    assert outcome.call_line["code"] == "NOT_FOUND"
+    assert [(line["event"], line["code"]) for line in outcome.log] == [("call", "NOT_FOUND")]
 
 
 MALFORMED = {

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -17,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from keybroker.rpc.server import MAX_REQUEST_BYTES, SERVICE, GrpcServer, ServerLimits, ServerTls
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1 import types_pb2
-from tests.unit.rpc.harness import DESCRIBE, Outcome, Scripted, grpc_server, invoke, serving
+from tests.unit.rpc.harness import DESCRIBE, Outcome, Scripted, grpc_server, idle_at_once, invoke, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -56,7 +57,7 @@ def test_health_says_not_serving_until_told_otherwise(service: str) -> None:
 
 def test_drain_says_not_serving_and_lets_the_call_under_way_finish() -> None:
     async def scenario() -> None:
-        here, go_on = asyncio.Event(), asyncio.Event()
+        here, go_on, idle = asyncio.Event(), asyncio.Event(), threading.Event()
 
         async def handle(request: Any, context: Any) -> Any:
             here.set()
@@ -70,13 +71,13 @@ def test_drain_says_not_serving_and_lets_the_call_under_way_finish() -> None:
             assert health_pb2.HealthCheckResponse.FromString(await watched.read()).status == SERVING
             under_way = asyncio.ensure_future(invoke(channel))
             await here.wait()
-            draining = asyncio.ensure_future(server.drain(10.0))
+            draining = asyncio.ensure_future(server.drain(10.0, wait_until_idle=idle.wait))
             assert health_pb2.HealthCheckResponse.FromString(await watched.read()).status == NOT_SERVING
             assert not draining.done()
             go_on.set()
             assert (await under_way).code is grpc.StatusCode.OK
-            watched.cancel()
-            await draining
+            idle.set()
+            await asyncio.wait_for(draining, 5.0)  # the stream that nobody ends is cut, long before the grace is over
             assert (await invoke(channel, timeout_seconds=1.0)).code is not grpc.StatusCode.OK
 
     asyncio.run(scenario())
@@ -94,14 +95,14 @@ def test_drain_beyond_its_grace_cuts_the_call() -> None:
         async with serving(server) as channel:
             under_way = asyncio.ensure_future(invoke(channel))
             await here.wait()
-            await server.drain(0.05)
+            await server.drain(0.05, wait_until_idle=idle_at_once)
             return await under_way
 
     assert asyncio.run(scenario()).code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 
 def test_drain_before_start_does_nothing() -> None:
-    asyncio.run(grpc_server(Scripted()).drain(1.0))
+    asyncio.run(grpc_server(Scripted()).drain(1.0, wait_until_idle=idle_at_once))
 
 
 def test_start_on_a_taken_port_raises() -> None:
@@ -112,7 +113,7 @@ def test_start_on_a_taken_port_raises() -> None:
             with pytest.raises(RuntimeError):
                 await second.start(f"127.0.0.1:{port}", None)
         finally:
-            await first.drain(0.0)
+            await first.drain(0.0, wait_until_idle=idle_at_once)
 
     asyncio.run(scenario())
 
@@ -223,7 +224,7 @@ def server_tls() -> ServerTls:
 def test_tls_serves_those_who_trust_its_certificate_and_nobody_in_the_clear() -> None:
     async def scenario() -> tuple[Outcome, Outcome]:
         server, tls = grpc_server(Scripted()), server_tls()
-        port = await server.start("127.0.0.1:0", tls)
+        port = await server.start("127.0.0.1:0", lambda: tls)
         credentials = grpc.ssl_channel_credentials(tls.certificate_chain)
         try:
             async with aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
@@ -231,7 +232,7 @@ def test_tls_serves_those_who_trust_its_certificate_and_nobody_in_the_clear() ->
             async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 return trusted, await invoke(channel)
         finally:
-            await server.drain(1.0)
+            await server.drain(1.0, wait_until_idle=idle_at_once)
 
     trusted, clear = asyncio.run(scenario())
     assert trusted.code is grpc.StatusCode.OK
@@ -247,7 +248,7 @@ def test_drained_server_can_not_be_reached() -> None:
     async def scenario() -> Outcome:
         server = grpc_server(Scripted())
         port = await server.start("127.0.0.1:0", None)
-        await server.drain(0.0)
+        await server.drain(0.0, wait_until_idle=idle_at_once)
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             return await invoke(channel, method=DESCRIBE)
 

@@ -145,6 +145,22 @@ def test_cancelled_caller_does_not_cancel_the_work_nor_free_its_slot() -> None:
     running(scenario)
 
 
+def test_cancelled_caller_does_not_cancel_work_that_has_not_begun() -> None:
+    async def scenario(workers: Workers) -> None:
+        block, ran = Block(), threading.Event()
+        workers._executor.submit(block)  # the thread is not idle yet, as just after the work before
+        await block.until_started(1)
+        call = asyncio.ensure_future(workers.run(ran.set))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        block.let_go()
+        assert await asyncio.to_thread(ran.wait, PATIENCE_SECONDS)
+
+    running(scenario)
+
+
 def test_error_of_work_whose_caller_was_cancelled_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(workers: Workers) -> None:
         block = Block()

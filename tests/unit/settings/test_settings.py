@@ -10,7 +10,7 @@ import yaml
 from annotated_types import Ge
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from keybroker.settings import ConfigurationError, Settings, is_loopback, load_settings, parse_settings, split_address
@@ -561,6 +561,12 @@ def test_refusal_quotes_no_value(changes: dict[str, Any]) -> None:
     assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def test_model_itself_quotes_no_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(tree(kms__instances__main__proxy=[CANARY]))
+    assert CANARY not in str(caught.value)
 
 
 def test_refusal_of_yaml_quotes_no_text(tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
+from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName, KeyReference, KeyState
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
 from keybroker.usecases.obtain_import_parameters import ImportParametersCache
+from keybroker.usecases.progress import Progress
+from keybroker.usecases.single_flight import SingleFlight
 from tests.builders import FakeClock, World, lost_reply
 
 DAY = 24 * 3600
@@ -208,3 +212,73 @@ def _pair(clock: FakeClock, number: int, *, token: str = "token", der: bytes = b
 
 def test_import_parameters_repr_hides_the_token() -> None:
     assert "canary" not in repr(_pair(FakeClock(), 1, token="canary"))
+
+
+def test_hand_out_sighting_counts_for_every_configured_instance() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    hand_out(world, key_id)
+    world.kms.name = "the same by another name"
+    hand_out(world, key_id)
+    assert world.kms.calls == {"DescribeKey": 1, "GetParametersForImport": 1}
+    world.kms.name = "main"
+    world.import_external_key.run(
+        world.kms, KeyReference(key_id), RSAES_OAEP_SHA_256, progress=Progress(), deadline=world.deadline()
+    )
+    world.kms.name = "the same by another name"
+    with pytest.raises(BrokerError) as caught:
+        hand_out(world, key_id)
+    assert caught.value.reason is Reason.KEY_MATERIAL_ALREADY_BOUND
+
+
+@pytest.mark.parametrize("change", ["schedule_deletion", "cancel_deletion"])
+@pytest.mark.parametrize("outcome", ["told", "lost"])
+def test_hand_out_after_a_change_reads_the_state_anew_and_holds_no_pair(change: str, outcome: str) -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    hand_out(world, key_id)
+    operation = {"schedule_deletion": "ScheduleKeyDeletion", "cancel_deletion": "CancelKeyDeletion"}[change]
+    if change == "cancel_deletion":
+        world.kms.set_state(key_id, KeyState.PENDING_DELETION)
+    if outcome == "lost":
+        world.kms.fail_next(operation, lost_reply(), when="after")
+    options = {"pending_window": timedelta(days=7)} if change == "schedule_deletion" else {}
+    with suppress(BrokerError):
+        getattr(world.manage, change)(world.kms, KeyReference(key_id), deadline=world.deadline(), **options)
+    assert len(world.cache) == 0
+    world.kms.set_state(key_id, KeyState.DISABLED)
+    if outcome == "lost":
+        with pytest.raises(BrokerError) as caught:
+            hand_out(world, key_id)
+        assert caught.value.reason is Reason.KEY_DISABLED
+
+
+def test_hand_out_of_an_unfit_cmk_lets_go_of_its_pairs() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    hand_out(world, key_id)
+    world.kms.set_state(key_id, KeyState.ENABLED)
+    world.clock.advance(61)
+    with pytest.raises(BrokerError):
+        hand_out(world, key_id)
+    assert len(world.cache) == 0
+
+
+def test_impatient_leader_fails_alone() -> None:
+    flights: SingleFlight[str] = SingleFlight()
+    leading = threading.Event()
+
+    def time_out() -> str:
+        leading.set()
+        time.sleep(0.3)
+        raise lost_reply()
+
+    def deadline(seconds: float) -> Deadline:
+        return Deadline.after(seconds, monotonic=time.monotonic)
+
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(flights.run, "key", time_out, deadline=deadline(0.3))
+        assert leading.wait(5)
+        follower = pool.submit(flights.run, "key", lambda: "answer", deadline=deadline(10))
+        assert isinstance(leader.exception(), BrokerError)
+        assert follower.result() == "answer"

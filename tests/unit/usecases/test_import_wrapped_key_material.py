@@ -1,6 +1,7 @@
 """Material that a caller wrapped: tokens, refusals, repetition."""
 
 import secrets
+from contextlib import nullcontext
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -168,8 +169,35 @@ def test_validate_checks_token_and_cmk_and_sends_nothing() -> None:
     key_id = world.kms.add_key()
     parameters = parameters_for(world, key_id)
     reference = KeyReference(key_id)
-    key = world.import_wrapped.validate(world.kms, reference, parameters.import_token, deadline=world.deadline())
+    blob = wrapped(parameters)
+    key = world.import_wrapped.validate(
+        world.kms,
+        reference,
+        wrapped_key_material=blob,
+        import_token=parameters.import_token,
+        deadline=world.deadline(),
+    )
     assert key.state is KeyState.PENDING_IMPORT
     assert world.kms.calls["ImportKeyMaterial"] == 0
     with pytest.raises(BrokerError, match="did not hand out"):
-        world.import_wrapped.validate(world.kms, reference, "unknown", deadline=world.deadline())
+        world.import_wrapped.validate(
+            world.kms, reference, wrapped_key_material=blob, import_token="unknown", deadline=world.deadline()
+        )
+
+
+def test_validate_lets_the_identical_blob_of_an_unresolved_import_through_as_run_does() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    parameters = parameters_for(world, key_id)
+    blob = wrapped(parameters)
+    world.kms.fail_next("ImportKeyMaterial", lost_reply())
+    reason_of(world, key_id, blob, parameters.import_token)
+    for candidate, refused in ((blob, False), (wrapped(parameters), True)):
+        with pytest.raises(BrokerError) if refused else nullcontext():
+            world.import_wrapped.validate(
+                world.kms,
+                KeyReference(key_id),
+                wrapped_key_material=candidate,
+                import_token=parameters.import_token,
+                deadline=world.deadline(),
+            )

@@ -142,8 +142,8 @@ class KeyBrokerServiceServicer:
         """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
 
         Idempotency: none; the KMS knows no idempotency token for it, each call creates a CMK.
-        Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED; after CREATE_OUTCOME_UNKNOWN look for the
-        CMK first.
+        Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED, if metadata has no created_key_id: with one
+        the CMK exists and only its alias failed. After CREATE_OUTCOME_UNKNOWN look for the CMK first.
         Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -153,7 +153,8 @@ class KeyBrokerServiceServicer:
     def GetImportParameters(self, request, context):
         """Gets a wrapping public key and its import token for a CMK that is PENDING_IMPORT, for callers who
         wrap their own material. Comes from the cache while one is unexpired; it can then be used by
-        several callers, and the first accepted import wins.
+        several callers, and the first accepted import wins. The state of the CMK counts if it was seen
+        in the last 60 seconds; the import itself always reads it anew.
 
         Idempotency: a read. Retry: yes.
         Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,

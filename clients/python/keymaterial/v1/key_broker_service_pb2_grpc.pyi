@@ -78,14 +78,15 @@ class KeyBrokerServiceStub:
     """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
 
     Idempotency: none; the KMS knows no idempotency token for it, each call creates a CMK.
-    Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED; after CREATE_OUTCOME_UNKNOWN look for the
-    CMK first.
+    Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED, if metadata has no created_key_id: with one
+    the CMK exists and only its alias failed. After CREATE_OUTCOME_UNKNOWN look for the CMK first.
     Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
     """
     GetImportParameters: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportParametersRequest, _key_broker_service_pb2.GetImportParametersResponse]
     """Gets a wrapping public key and its import token for a CMK that is PENDING_IMPORT, for callers who
     wrap their own material. Comes from the cache while one is unexpired; it can then be used by
-    several callers, and the first accepted import wins.
+    several callers, and the first accepted import wins. The state of the CMK counts if it was seen
+    in the last 60 seconds; the import itself always reads it anew.
 
     Idempotency: a read. Retry: yes.
     Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
@@ -173,14 +174,15 @@ class KeyBrokerServiceAsyncStub(KeyBrokerServiceStub):
     """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
 
     Idempotency: none; the KMS knows no idempotency token for it, each call creates a CMK.
-    Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED; after CREATE_OUTCOME_UNKNOWN look for the
-    CMK first.
+    Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED, if metadata has no created_key_id: with one
+    the CMK exists and only its alias failed. After CREATE_OUTCOME_UNKNOWN look for the CMK first.
     Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
     """
     GetImportParameters: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportParametersRequest, _key_broker_service_pb2.GetImportParametersResponse]  # type: ignore[assignment]
     """Gets a wrapping public key and its import token for a CMK that is PENDING_IMPORT, for callers who
     wrap their own material. Comes from the cache while one is unexpired; it can then be used by
-    several callers, and the first accepted import wins.
+    several callers, and the first accepted import wins. The state of the CMK counts if it was seen
+    in the last 60 seconds; the import itself always reads it anew.
 
     Idempotency: a read. Retry: yes.
     Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
@@ -277,8 +279,8 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
 
         Idempotency: none; the KMS knows no idempotency token for it, each call creates a CMK.
-        Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED; after CREATE_OUTCOME_UNKNOWN look for the
-        CMK first.
+        Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED, if metadata has no created_key_id: with one
+        the CMK exists and only its alias failed. After CREATE_OUTCOME_UNKNOWN look for the CMK first.
         Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
         """
 
@@ -290,7 +292,8 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_broker_service_pb2.GetImportParametersResponse, _abc.Awaitable[_key_broker_service_pb2.GetImportParametersResponse]]:
         """Gets a wrapping public key and its import token for a CMK that is PENDING_IMPORT, for callers who
         wrap their own material. Comes from the cache while one is unexpired; it can then be used by
-        several callers, and the first accepted import wins.
+        several callers, and the first accepted import wins. The state of the CMK counts if it was seen
+        in the last 60 seconds; the import itself always reads it anew.
 
         Idempotency: a read. Retry: yes.
         Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,

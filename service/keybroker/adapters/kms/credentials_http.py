@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +20,10 @@ import requests
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
+from keybroker.adapters.kms.connections import ending_at
 from keybroker.adapters.kms.credentials import Credentials, CredentialsError, TemporaryCredentials
 from keybroker.adapters.kms.failures import transport_error
-from keybroker.adapters.kms.transport import is_loopback, new_session, read_whole, trust
+from keybroker.adapters.kms.transport import is_loopback, new_adapter, read_whole, trust
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError
 
@@ -69,16 +71,14 @@ class CredentialsHttp:
         raise CredentialsError(failure)
 
     def _exchange(self, request: requests.Request) -> tuple[int, bytes]:
-        seconds, proxy = self._connection.timeout_seconds, self._connection.proxy
-        deadline = Deadline.after(seconds, monotonic=time.monotonic)
+        deadline = Deadline.after(self._connection.timeout_seconds, monotonic=time.monotonic)
+        proxy = self._connection.proxy
+        timeout: Any = Timeout(total=self._connection.timeout_seconds)  # requests takes urllib3's
         with (
-            new_session(self._context, pool_size=1) as session,
-            session.send(
-                session.prepare_request(request),
-                timeout=Timeout(total=seconds),  # type: ignore[arg-type]  # requests takes urllib3's
-                proxies={"https": proxy} if proxy else {},
-                allow_redirects=False,
-                stream=True,
+            closing(new_adapter(self._context, pool_size=1)) as adapter,
+            ending_at(deadline),
+            adapter.send(
+                request.prepare(), timeout=timeout, proxies={"https": proxy} if proxy else {}, stream=True
             ) as response,
         ):
             return response.status_code, read_whole(response.raw, deadline)

@@ -1,36 +1,41 @@
 """One signed request to one KMS endpoint, and its reply. Knows HTTP, not the KMS's operations.
 
-Nothing is repeated, no redirect is followed, no cookie is kept, nothing is taken from the process's environment
-(proxies, netrc, CA bundles), TLS is always verified. A reply is read up to a size and a deadline. Left out: a limit on
-the time in which the reply's headers drip in, other than the read time-out between two of them.
+Requests go straight to an adapter of requests, never through its Session: so nothing is repeated, no redirect is
+followed or even looked at, no cookie is kept, nothing is taken from the process's environment (proxies, netrc, CA
+bundles). TLS is always verified. A reply is read up to a size and a deadline (connections.py).
 """
 
 import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
+from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPResponse, Timeout
-from urllib3.exceptions import HTTPError
 
+from keybroker.adapters.kms.connections import POOLS_BY_SCHEME, SHORTEST_TIMEOUT_SECONDS, ending_at
 from keybroker.adapters.kms.failures import emulator_refused, timed_out, transport_error, unreadable
 from keybroker.adapters.kms.signing import canonical_query
 from keybroker.domain.deadline import Deadline
+from keybroker.domain.errors import KmsError
 
 EMULATOR_HEADER = "x-kms-emulator"
 MAX_REPLY_BYTES = 64 * 1024
 _CHUNK_BYTES = 16 * 1024
-_SHORTEST_TIMEOUT_SECONDS = 0.001  # urllib3 takes no 0
 _TALKATIVE_LOGGERS = ("urllib3.connection", "urllib3.connectionpool")
-_HEADERS = {"User-Agent": "keybroker", "Accept": "application/json", "Accept-Encoding": "identity"}
+_HEADERS = {
+    "User-Agent": "keybroker",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Content-Length": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Transport:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._read_timeout_seconds = read_timeout_seconds
         self._allow_emulator = allow_emulator
-        self._session = new_session(trust(ca_bundle), pool_size=pool_size)
+        self._adapter = new_adapter(trust(ca_bundle), pool_size=pool_size)
 
     def post(self, parameters: Mapping[str, str], *, auth: AuthBase, deadline: Deadline) -> Reply:
         """Sends one POST with the parameters in its query.
@@ -70,24 +75,23 @@ class Transport:
         """
         try:
             return self._exchange(parameters, auth, deadline)
-        except (requests.RequestException, HTTPError) as error:
+        except KmsError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the request may be out: whatever goes wrong, the outcome is open
             failure = transport_error(error)
         raise failure
 
     def close(self) -> None:
         """Closes the pooled connections."""
-        self._session.close()
+        self._adapter.close()
 
     def _exchange(self, parameters: Mapping[str, str], auth: AuthBase, deadline: Deadline) -> Reply:
-        url = f"{self._url}/?{canonical_query(parameters.items())}"
-        request = self._session.prepare_request(requests.Request("POST", url, auth=auth))
-        with self._session.send(
-            request,
-            timeout=self._timeout(deadline),  # type: ignore[arg-type]  # requests takes urllib3's, its stubs don't say so
-            proxies=self._proxies,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+        request = auth(_prepared(f"{self._url}/?{canonical_query(parameters.items())}"))
+        timeout: Any = self._timeout(deadline)  # requests takes urllib3's, its stubs don't say so
+        with (
+            ending_at(deadline),
+            self._adapter.send(request, timeout=timeout, proxies=self._proxies, stream=True) as response,
+        ):
             headers = {name.lower(): value for name, value in response.headers.items()}
             if EMULATOR_HEADER in headers and not self._allow_emulator:
                 raise emulator_refused()
@@ -95,7 +99,7 @@ class Transport:
 
     def _timeout(self, deadline: Deadline) -> Timeout:
         return Timeout(
-            total=max(deadline.remaining_seconds(), _SHORTEST_TIMEOUT_SECONDS),
+            total=max(deadline.remaining_seconds(), SHORTEST_TIMEOUT_SECONDS),
             connect=self._connect_timeout_seconds,
             read=self._read_timeout_seconds,
         )
@@ -129,19 +133,22 @@ def is_loopback(host: str) -> bool:
 
 
 class _Adapter(HTTPAdapter):
-    """Trusts what its TLS context trusts; requests would add certifi's bundle."""
+    """Trusts what its TLS context trusts (requests would add certifi's bundle). Its connections keep deadlines."""
 
     def __init__(self, context: ssl.SSLContext, *, pool_size: int) -> None:
         self._context = context
         super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # the library's signature
-        """As the library, with our context."""
+        """As the library, with our context and connections."""
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = POOLS_BY_SCHEME
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401  # the library's signature
-        """As the library, with our context."""
-        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+        """As the library, with our context and connections."""
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+        manager.pool_classes_by_scheme = POOLS_BY_SCHEME
+        return manager
 
     def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:  # noqa: ANN401, ARG002
         """Verifies always, whatever `verify` says."""
@@ -162,19 +169,20 @@ def trust(ca_bundle: Path | None) -> ssl.SSLContext:
     return context
 
 
-def new_session(context: ssl.SSLContext, *, pool_size: int) -> requests.Session:
-    """A session that takes nothing from the environment, keeps no cookies, repeats nothing and logs no URLs."""
+def _prepared(url: str) -> PreparedRequest:
+    """A POST without body to a URL that is encoded already."""
+    request = PreparedRequest()
+    request.method = "POST"
+    request.url = url
+    request.headers = CaseInsensitiveDict(_HEADERS)
+    return request
+
+
+def new_adapter(context: ssl.SSLContext, *, pool_size: int) -> HTTPAdapter:
+    """What sends requests: it repeats and follows nothing, knows no cookies or environment, logs no URLs."""
     for name in _TALKATIVE_LOGGERS:
         logging.getLogger(name).addFilter(_drop)
-    session = requests.Session()
-    session.trust_env = False
-    session.headers.clear()
-    session.headers.update(_HEADERS)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = _Adapter(context, pool_size=pool_size)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+    return _Adapter(context, pool_size=pool_size)
 
 
 def read_whole(raw: HTTPResponse, deadline: Deadline) -> bytes:
