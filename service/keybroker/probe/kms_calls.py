@@ -82,9 +82,10 @@ class FormBody(AuthBase):
         self._signing = signing
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        """Changes `r` in place; requests counts the body's length after this."""
+        """Changes `r` in place."""
         parts = urlsplit(str(r.url))
         r.body, r.url = parts.query, parts._replace(query="").geturl()
+        r.headers["Content-Length"] = str(len(parts.query))
         r.headers["Content-Type"] = FORM_CONTENT_TYPE
         return self._signing(r)
 

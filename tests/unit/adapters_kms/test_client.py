@@ -141,11 +141,27 @@ def test_create_key_without_extras_sends_none() -> None:
         assert b"Tags" not in server.requests[0]
 
 
-def test_create_key_reply_without_request_id_is_no_success() -> None:
-    body = key_body() | {"RequestId": ""}
+NO_SUCCESS: dict[str, tuple[object, str]] = {
+    "no request id": (key_body() | {"RequestId": ""}, KEY_ID),
+    "ARN of another region": (key_body(Arn=ARN.replace("hangzhou", "beijing")), KEY_ID),
+    "ARN of another CMK": (key_body(Arn=f"{ARN}0"), KEY_ID),
+    "no state": (key_body(KeyState=None), KEY_ID),
+    "date unreadable": (key_body(CreationDate="yesterday"), KEY_ID),
+    "no key id": (key_body(KeyId=None), ""),
+    "key id malformed": (key_body(KeyId="a text of the KMS"), ""),
+    "key id too long": (key_body(KeyId="k" * 129), ""),
+    "key id no text": (key_body(KeyId=7), ""),
+    "no metadata": (DONE, ""),
+    "metadata no object": (DONE | {"KeyMetadata": [KEY_ID]}, ""),
+}
+
+
+@pytest.mark.parametrize(("body", "created_key_id"), NO_SUCCESS.values(), ids=NO_SUCCESS)
+def test_create_key_reply_that_is_no_success_names_the_cmk_if_it_can(body: object, created_key_id: str) -> None:
     with serving(replies(body)) as server, client(server.address) as kms, pytest.raises(KmsError) as caught:
         kms.create_key(NewKey(AES_192), deadline=deadline())
-    assert not caught.value.committed_nothing
+    assert (caught.value.reason, caught.value.committed_nothing) == (Reason.KMS_RESPONSE_INVALID, False)
+    assert caught.value.metadata.get("created_key_id", "") == created_key_id
 
 
 @pytest.mark.parametrize("asked", [KEY_ID, ARN, "alias/x", "acs:kms:cn-hangzhou:1540355698840000:alias/x"])

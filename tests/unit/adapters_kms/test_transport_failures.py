@@ -13,8 +13,11 @@ import traceback
 from collections.abc import Callable
 
 import pytest
+import requests
+from urllib3.exceptions import LocationParseError
 
 from keybroker.adapters.kms.client import KmsClient
+from keybroker.adapters.kms.failures import transport_error
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from tests.unit.adapters_kms.support import (
     CMK,
@@ -274,6 +277,22 @@ def test_connect_time_out_proves_that_nothing_was_sent(configured_seconds: float
         for each in waiting:
             each.close()
     assert (caught.value.kms_code, caught.value.committed_nothing) == ("connection", True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.exceptions.InvalidURL(LocationParseError("canary")),
+        requests.exceptions.InvalidURL("canary"),
+        requests.exceptions.InvalidProxyURL("canary"),
+        LocationParseError("canary"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_url_that_the_libraries_do_not_take_proves_that_nothing_was_sent(error: Exception) -> None:
+    failure = transport_error(error)
+    assert (failure.reason, failure.kms_code, failure.committed_nothing) == (UNAVAILABLE, "connection", True)
+    assert "canary" not in failure.message
 
 
 def test_request_lost_behind_a_forwarding_proxy_is_ambiguous() -> None:

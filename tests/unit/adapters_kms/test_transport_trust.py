@@ -4,6 +4,7 @@ import datetime as dt
 import ipaddress
 import socket
 import ssl
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from keybroker.adapters.kms.transport import checked_endpoint
+from keybroker.adapters.kms.transport import Reply, checked_endpoint
 from keybroker.domain.errors import KmsError, Reason
 from tests.unit.adapters_kms.support import (
     KEY_ID,
@@ -41,6 +42,8 @@ pytestmark = pytest.mark.usefixtures("loopback")
         ("http://127.9.9.9", "http://127.9.9.9"),
         ("http://[::1]:8088", "http://[::1]:8088"),
         ("http://localhost:8088", "http://localhost:8088"),
+        ("https://KMS_1.example.:65535", "https://KMS_1.example.:65535"),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]"),
     ],
 )
 def test_endpoint_over_tls_or_on_this_machine_is_taken(endpoint: str, result: str) -> None:
@@ -66,6 +69,27 @@ def test_endpoint_over_tls_or_on_this_machine_is_taken(endpoint: str, result: st
         "https://kms.example.com/path",
         "https://kms.example.com?Action=x",
         "https://kms.example.com#x",
+        "https://kms.example:99999",
+        "https://kms.example:abc",
+        "https://kms.example:-1",
+        "https://kms.example:0",
+        "https://kms example",
+        " https://kms.example",
+        "https://kms.exam\nple",
+        "https://kms.example\t",
+        "https://kms.ex\u2100mple",
+        "https://kms.ex\u00e4mple",
+        "https://kms..example",
+        "https://.example",
+        "https://kms%2eexample",
+        "https://kms\\example",
+        "https://kms,example",
+        "https://[kms",
+        "https://[kms.example]",
+        "https://[1:2]",
+        "https://[fe80::1%25eth0]",
+        f"https://{'k' * 64}.example",
+        f"https://{'k.' * 127}kk",
         "",
     ],
 )
@@ -86,6 +110,19 @@ def test_client_refuses_a_bad_endpoint_proxy_and_bundle(tmp_path: Path) -> None:
     for what, settings in bad:
         with pytest.raises(ValueError, match=what), client("https://kms.example.com", **settings):
             pass
+
+
+@pytest.mark.parametrize("place", ["ex\u2100mple:1", "example:99999", "example:port", "exa mple", "[::1", "example\n"])
+def test_proxy_that_is_refused_is_not_quoted(place: str) -> None:
+    proxy = f"http://user:s3cret@{place}"
+    with pytest.raises(ValueError, match="the KMS proxy must be") as caught, client("https://kms.example", proxy=proxy):
+        pass
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
+
+
+def test_reply_does_not_show_its_body() -> None:
+    assert "canary" not in repr(Reply(200, {}, b"canary"))
 
 
 class Pki:

@@ -90,6 +90,13 @@ BAD: dict[str, Bad] = {
     "key_spec of a newer version": (lambda: new_key(key_spec=4), "new_key.key_spec"),
     "key_spec negative": (lambda: new_key(key_spec=-1), "new_key.key_spec"),
     "description of 8193 characters": (lambda: new_key(description="x" * 8193), "new_key.description"),
+    "description of 16386 encoded bytes in spaces": (lambda: new_key(description=" " * 5462), "new_key.description"),
+    "description of 16389 encoded bytes in CJK": (lambda: new_key(description="\u5bc6" * 1821), "new_key.description"),
+    "description of 16385 encoded bytes": (lambda: new_key(description=" " * 5461 + "xx"), "new_key.description"),
+    "description of 8192 characters of 4 bytes": (
+        lambda: new_key(description="\U0001f511" * 8192),
+        "new_key.description",
+    ),
     "alias of 256 characters": (lambda: new_key(alias="alias/" + "a" * 256), "new_key.alias"),
     "alias without prefix": (lambda: new_key(alias="mine"), "new_key.alias"),
     "alias without name": (lambda: new_key(alias="alias/"), "new_key.alias"),
@@ -161,7 +168,10 @@ GOOD: dict[str, Callable[[], object]] = {
     "key_id an alias reserved by the KMS": lambda: described("alias/acs/kms"),
     "description empty": lambda: new_key(description=""),
     "description of 8192 characters": lambda: new_key(description="x" * 8192),
-    "description of 8192 characters of 4 bytes": lambda: new_key(description="\U0001f511" * 8192),
+    "description of 8192 characters that are not encoded": lambda: new_key(description="aZ09-_.~" * 1024),
+    "description of 16384 encoded bytes in spaces": lambda: new_key(description=" " * 5461 + "x"),
+    "description of 16380 encoded bytes in CJK": lambda: new_key(description="\u5bc6" * 1820),
+    "description of 16380 encoded bytes of 4 bytes each": lambda: new_key(description="\U0001f511" * 1365),
     "alias of 255 characters": lambda: new_key(alias="alias/" + "a" * 255),
     "alias with all that is allowed": lambda: new_key(alias="alias/Az09_-/x"),
     "alias left out": lambda: new_key(alias=""),
@@ -278,10 +288,21 @@ def test_key_reference_of_any_text_is_refused_or_within_limits(value: str, alias
         assert found.account in {"", *re.findall(r"[0-9]+", value)}
 
 
-@given(value=st.one_of(texts, st.integers(8185, 8200).map(lambda length: "\u00e9" * length)))
+def encoded_bytes(text: str) -> int:
+    unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~"
+    return sum(1 if character in unreserved else 3 * len(character.encode()) for character in text)
+
+
+@given(
+    value=st.one_of(
+        texts,
+        st.integers(8185, 8200).map(lambda length: "e" * length),
+        st.integers(2725, 2735).map(lambda length: "\u00e9" * length),
+    )
+)
 def test_description_of_any_text_is_refused_or_within_limits(value: str) -> None:
     found = taken(lambda: new_key(description=value), "new_key.description")
-    assert (found is None) == (len(value) > 8192)
+    assert (found is None) == (len(value) > 8192 or encoded_bytes(value) > 16384)
 
 
 @given(value=texts)

@@ -216,7 +216,11 @@ class KmsClient:
             return refused
 
     def _read_created(self, body: replies.Body) -> tuple[ExternalKey, KmsReply]:
-        return replies.read_key(body, region=self._region), replies.read_change(body)
+        try:
+            return replies.read_key(body, region=self._region), replies.read_change(body)
+        except KmsError as error:  # there is a CMK all the same
+            error.metadata |= replies.created_key_id(body)
+            raise
 
     def _read_described(self, asked: str, body: replies.Body) -> ExternalKey:
         key = replies.read_key(body, region=self._region)

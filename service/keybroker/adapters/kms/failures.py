@@ -1,9 +1,9 @@
 """What went wrong on the way to the KMS, from the exceptions of requests and urllib3 to a KmsError.
 
-"Nothing was sent" is said only where the connection was never made: no address, no connection, a certificate that was
-not accepted. All else is ambiguous: a pooled connection that broke, a reset, a time-out, a proxy that refused the
-tunnel. urllib3's ProxyError alone proves nothing: it also stands for a connection that broke after the request
-left through a proxy.
+"Nothing was sent" is said only where the connection was never made: a URL that the libraries don't take, no address, no
+connection, a certificate that was not accepted. All else is ambiguous: a pooled connection that broke, a reset, a
+time-out, a proxy that refused the tunnel. urllib3's ProxyError alone proves nothing: it also stands for a connection
+that broke after the request left through a proxy.
 
 The text of those exceptions holds the request's URL, and with it the import token and the wrapped key material. So
 nothing but the class's name is kept, and the KmsError is to be raised where no exception is being handled.
@@ -12,12 +12,19 @@ nothing but the class's name is kept, and the KmsError is to be raised where no 
 from http.client import HTTPException
 from ssl import SSLCertVerificationError
 
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
+from requests.exceptions import InvalidURL
+from urllib3.exceptions import ConnectTimeoutError, LocationValueError, NewConnectionError, ReadTimeoutError
 
 from keybroker.adapters.kms.error_table import CONNECTION, OTHER, TIMEOUT, UNREADABLE
 from keybroker.domain.errors import KmsError, Reason
 
-_NEVER_CONNECTED = (NewConnectionError, ConnectTimeoutError, SSLCertVerificationError)
+_NEVER_CONNECTED = (
+    NewConnectionError,
+    ConnectTimeoutError,
+    SSLCertVerificationError,
+    InvalidURL,  # with InvalidProxyURL
+    LocationValueError,  # with LocationParseError
+)
 
 
 def transport_error(error: Exception) -> KmsError:

@@ -76,6 +76,13 @@ def read_key(body: Body, *, region: str) -> ExternalKey:
     )
 
 
+def created_key_id(body: Body) -> dict[str, str]:
+    """Error metadata that names the CMK which a CreateKey reply tells of, for a reply that read_key refuses."""
+    metadata = body.get("KeyMetadata")
+    key_id = metadata.get("KeyId") if isinstance(metadata, dict) else None
+    return {"created_key_id": key_id} if isinstance(key_id, str) and _KEY_ID.fullmatch(key_id) else {}
+
+
 def read_import_parameters(body: Body, *, cmk: CmkName, algorithm: WrappingAlgorithm) -> ImportParameters:
     """One GetParametersForImport answer, for the CMK that was asked for. The public key is not vetted here."""
     if _text(body, "KeyId") != cmk.key_id:

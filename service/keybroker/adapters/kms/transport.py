@@ -6,13 +6,14 @@ bundles). TLS is always verified. A reply is read up to a size and a deadline (c
 """
 
 import logging
+import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
@@ -26,6 +27,8 @@ from keybroker.adapters.kms.signing import canonical_query
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError
 
+_SCHEMES = frozenset({"http", "https"})
+_HOST = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*|(?=.{1,253}$)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 EMULATOR_HEADER = "x-kms-emulator"
 MAX_REPLY_BYTES = 64 * 1024
 _CHUNK_BYTES = 16 * 1024
@@ -44,7 +47,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)  # it may hold an import token
 
 
 class Transport:
@@ -107,21 +110,33 @@ class Transport:
 
 def checked_endpoint(endpoint: str) -> str:
     """Returns `endpoint` without a last slash, if it is https, or http to this machine; otherwise a ValueError."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _split(endpoint)
+    if parts is None:
         raise ValueError("the KMS endpoint must be a URL such as https://kms.cn-hangzhou.aliyuncs.com")
     if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("the KMS endpoint must be a scheme, a host and a port, nothing else")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(str(parts.hostname)):
         raise ValueError("the KMS endpoint must be https: plain http goes to a loopback address only")
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def _checked_proxy(proxy: str) -> str:
-    parts = urlsplit(proxy)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if _split(proxy) is None:
         raise ValueError("the KMS proxy must be a URL such as http://proxy.example:3128")
     return proxy
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL of http(s) with a well-formed host and port. None hides urlsplit's errors: they quote it."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if ":" in host:
+            ip_address(host)
+    except ValueError:
+        return None
+    printable = all("!" <= character <= "~" for character in url)
+    return parts if printable and parts.scheme in _SCHEMES and port != 0 and _HOST.fullmatch(host) else None
 
 
 def is_loopback(host: str) -> bool:
