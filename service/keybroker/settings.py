@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 ENV_PREFIX = "KEYBROKER__"
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
+_PROTECTIONS = {"tls": "TLS", "identity": "identity"}
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # the two others escape from PyYAML: 2026-13-45, [[[[…
 
 InstanceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -114,7 +115,7 @@ class ServerSettings(_Section):
         if self.identity is not None and self.identity.mtls is not None and self.tls is None:
             raise ValueError("identity.mtls needs tls")
         host, _ = split_address(self.grpc_address)
-        missing = [name for name in ("tls", "identity") if getattr(self, name) is None]
+        missing = [word for name, word in _PROTECTIONS.items() if getattr(self, name) is None]
         if not is_loopback(host) and missing and not self.allow_insecure_non_loopback:
             lacking = " and no ".join(missing)
             raise ValueError(

@@ -90,10 +90,18 @@ def test_sigterm_takes_no_new_calls_and_says_so_in_readiness(emulator: Emulator,
         assert not_ready.value.code == 503
         not_ready.value.close()
         assert urllib.request.urlopen(f"{broker.http_url}/livez", timeout=5).read() == b"ok\n"
-        with KeyBrokerClient(broker.address) as late, pytest.raises(KeyBrokerError):
-            late.describe_key(key_id=key_id, timeout_seconds=1)
+        wait_until(lambda: _is_refused(broker.address, key_id), seconds=1.5)  # while the first call is under way
         assert running.result() == "ENABLED"
         assert broker.process.wait(timeout=10) == 0
+
+
+def _is_refused(address: str, key_id: str) -> bool:
+    with KeyBrokerClient(address) as late:
+        try:
+            late.describe_key(key_id=key_id, timeout_seconds=1)
+        except KeyBrokerError:
+            return True
+    return False
 
 
 @pytest.mark.xdist_group("timing")

@@ -379,7 +379,7 @@ def test_loopback_address_needs_no_tls(host: str) -> None:
 @pytest.mark.parametrize("host", ELSEWHERE)
 def test_address_that_others_reach_is_refused_without_tls(host: str) -> None:
     text = refusal(server__grpc_address=f"{host}:50051")
-    assert "can be reached by others and there is no tls and no identity" in text
+    assert "can be reached by others and there is no TLS and no identity" in text
     assert "allow_insecure_non_loopback" in text
 
 
