@@ -7,7 +7,8 @@
 set -eu
 store=$1 tag=$2 target=${3:-production}
 cd "$(dirname "$0")/../.."
-mkdir -p "$store"
+mkdir -p "$store/tmp"
+export TMPDIR="$store/tmp"
 
 buildah() {
   command buildah --root "$store/root" --runroot "$store/run" --storage-driver vfs "$@"
@@ -21,7 +22,7 @@ build() {
 base() {
   name=$1 packages=$2
   buildah inspect --type image "localhost/$name" >/dev/null 2>&1 && return
-  folder=$(mktemp -d "$store/base.XXXXXX")
+  folder=$(mktemp -d "$TMPDIR/base.XXXXXX")
   mmdebstrap --quiet --variant=minbase --include="$packages" --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' bookworm "$folder/rootfs.tar"
@@ -34,7 +35,7 @@ base keybroker-base:bookworm python3
 base keybroker-build:bookworm python3,python3-venv
 
 certificates=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
-pip_conf=$(mktemp "$store/pip.conf.XXXXXX")
+pip_conf=$(mktemp "$TMPDIR/pip.conf.XXXXXX")
 trap 'rm -f "$pip_conf"' EXIT
 printf '[global]\ncert = /run/ca.crt\n%s\n' "${PIP_INDEX_URL:+index-url = $PIP_INDEX_URL}" >"$pip_conf"
 build --file deploy/docker/Dockerfile --target "$target" --tag "$tag" \
