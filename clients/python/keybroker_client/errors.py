@@ -108,7 +108,7 @@ class UnresolvedError(KeyBrokerError):
 
 
 class ThrottledError(KeyBrokerError):
-    """The broker or the KMS serves no more calls at the moment. Come back later; with `created_key_id`, for that CMK."""
+    """The broker or the KMS serves no more calls now. Come back later; with `created_key_id`, for that CMK."""
 
 
 class UnavailableError(KeyBrokerError):
