@@ -52,7 +52,9 @@ def test_policy_of_the_document_is_valid_and_explained_as_it_says(
     ]
     assert [rule.name for rule in parse_policy(text.encode()).rules] == ["payments", "operators"]
     (tmp_path / "policy.yaml").write_text(text)
-    (command, answer) = re.findall(r"^\$ keybroker (policy explain .*?)\n(denied.*?)$", DOCUMENT, re.MULTILINE | re.DOTALL)[0]
+    (command, answer) = re.findall(
+        r"^\$ keybroker (policy explain .*?)\n(denied.*?)$", DOCUMENT, re.MULTILINE | re.DOTALL
+    )[0]
     arguments = command.replace("\\\n", " ").replace("policy.yaml", str(tmp_path / "policy.yaml")).split()
     assert main(arguments) == 1
     assert capsys.readouterr().out.strip() == answer
