@@ -2,9 +2,9 @@
 
 from typing import Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from keybroker import strict_yaml
 from keybroker.domain.key_spec import AES_128, AES_192, AES_256
 from keybroker.domain.policy import Pattern, Policy, Rule
 from keybroker.domain.wrapping import WRAPPING_ALGORITHMS
@@ -90,9 +90,9 @@ class _File(_Section):
 def parse_policy(content: bytes) -> Policy:
     """The policy in a file's content. Raises ConfigurationError that names what is wrong, and where."""
     try:
-        tree = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError):
-        raise ConfigurationError("policy: not YAML") from None
+        tree = strict_yaml.load(content)
+    except strict_yaml.NOT_YAML as error:
+        raise ConfigurationError(f"policy: {strict_yaml.wording(error, with_line=True)}") from None
     try:
         return Policy([rule.to_domain() for rule in _File.model_validate(tree).rules])
     except ValidationError as error:

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from keybroker import strict_yaml
 
 ENV_PREFIX = "KEYBROKER__"
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
 _PROTECTIONS = {"tls": "TLS", "identity": "identity"}
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # the two others escape from PyYAML: 2026-13-45, [[[[…
 
 InstanceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=2_000_000)]  # grpc takes milliseconds as 32 bits with a sign
@@ -303,11 +303,9 @@ def read_file(path: Path, *, key: str) -> bytes:
 def _read_yaml(path: Path) -> dict[str, Any]:
     content = read_file(path, key="--config")
     try:
-        tree = yaml.safe_load(content)
-    except _NOT_YAML as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"--config: {path} is not YAML{where}") from None
+        tree = strict_yaml.load(content)
+    except strict_yaml.NOT_YAML as error:
+        raise ConfigurationError(f"--config: {path} {strict_yaml.wording(error, with_line=True)}") from None
     if tree is not None and not isinstance(tree, dict):
         raise ConfigurationError(f"--config: {path} must hold a mapping")
     return tree or {}
@@ -323,9 +321,9 @@ def _set(tree: dict[str, Any], name: str, value: str) -> None:
         if not isinstance(node, dict):
             raise ConfigurationError(f"{name}: {section} is not a section")
     try:
-        node[key] = yaml.safe_load(value)
-    except _NOT_YAML:
-        raise ConfigurationError(f"{name}: the value is not YAML") from None
+        node[key] = strict_yaml.load(value)
+    except strict_yaml.NOT_YAML as error:
+        raise ConfigurationError(f"{name}: the value {strict_yaml.wording(error, with_line=False)}") from None
 
 
 def _wording(kind: str, message: str) -> str:

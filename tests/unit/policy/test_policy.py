@@ -123,6 +123,7 @@ def test_why_names_each_rule_and_what_it_lacks() -> None:
         (b"", "policy"),
         (b"rules: [", "YAML"),
         (b"\xff", "YAML"),
+        (b"rules: []\nrules: []", "has a key twice in line 2"),
         (b"rule: []", "policy.rules"),
         (yaml.safe_dump({"rules": [rule(key=["x"])]}).encode(), "policy.rules.0.key: unknown key"),
         (yaml.safe_dump({"rules": [rule(rpcs=["DeleteKeyMaterial"])]}).encode(), "policy.rules.0.rpcs"),

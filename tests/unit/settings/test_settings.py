@@ -487,6 +487,12 @@ def test_variable_that_is_not_yaml_is_refused(text: str) -> None:
         load_settings(None, environ={"KEYBROKER__SERVER": text})
 
 
+def test_key_that_stands_twice_is_refused_with_the_line(tmp_path: Path) -> None:
+    text = SMALLEST + "logs: {level: INFO}\nlogs: {level: DEBUG}\n"
+    with pytest.raises(ConfigurationError, match="has a key twice in line"):
+        load_settings(written(tmp_path, text), environ={})
+
+
 def test_file_that_is_not_yaml_is_refused_with_the_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="in line 3"):
         load_settings(written(tmp_path, f"logs:\n  level: INFO\n\t{CANARY}: x\n"), environ={})
