@@ -10,7 +10,13 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
 HOUR = timedelta(hours=1)
@@ -27,12 +33,27 @@ class Certificate:
 class Authority:
     """A certificate authority with a key of its own."""
 
-    def __init__(self, name: str = "test CA") -> None:
+    def __init__(self, name: str = "test CA", *, of: "Authority | None" = None) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        issuer = of or self
         constraints = (x509.BasicConstraints(ca=True, path_length=None), True)
-        self._certificate = _signed(self._name, self._key.public_key(), self._name, self._key, [constraints])
-        self.pem = self._certificate.public_bytes(Encoding.PEM)
+        certificate = _signed(self._name, self._key.public_key(), issuer._name, issuer._key, [constraints])
+        self.pem = certificate.public_bytes(Encoding.PEM)
+
+    def issue_authority(self, name: str) -> "Authority":
+        """An authority below this one."""
+        return Authority(name, of=self)
+
+    def issue_below(self, leaf: Certificate, *, uris: tuple[str, ...]) -> Certificate:
+        """A certificate signed with the key of a leaf, which may not."""
+        issuer = x509.load_pem_x509_certificate(leaf.chain)
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
+        signing: Any = load_pem_private_key(leaf.private_key, None)
+        signed = _signed(self._name, key.public_key(), issuer.subject, signing, [(names, False)])
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return Certificate(signed.public_bytes(Encoding.PEM), private)
 
     def issue(
         self,

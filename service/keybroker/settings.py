@@ -54,7 +54,9 @@ class JwtSettings(_Section):
         default=["RS256"], min_length=1
     )
     jwks_file: Path | None = None
-    jwks_url: str | None = Field(default=None, pattern=r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])")
+    jwks_url: str | None = Field(
+        default=None, pattern=r"^(https://[^/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?)(/[^@]*)?$"
+    )
     jwks_ca_file: Path | None = None
     jwks_cache_seconds: Seconds = 300.0
     leeway_seconds: float = Field(default=10.0, ge=0, le=300)

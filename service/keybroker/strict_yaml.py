@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-# What else escapes from PyYAML: ValueError from dates such as 2026-13-45, RecursionError from [[[[…
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+# What else escapes from PyYAML: from dates such as 2026-13-45, [[[[…, !!int "", !!bool x, !!timestamp x.
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
 
 
 class DuplicateKeyError(yaml.constructor.ConstructorError):

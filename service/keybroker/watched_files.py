@@ -41,7 +41,9 @@ class WatchedFiles(Generic[T]):
         self._lock = threading.Lock()
         self._identity = self._identify()
         self._refused: Identity | None = None
-        self._value = self._load()
+        self._unsettled: Identity | None = None
+        self._told = ""
+        self._value = self._parsed(self._read())
         self._looked_at = time.monotonic()
 
     def current(self) -> T:
@@ -53,30 +55,55 @@ class WatchedFiles(Generic[T]):
             return self._value
 
     def _look(self) -> None:
-        identity: Identity = ()  # of files that can't be read
         try:
             identity = self._identify()
-            if identity in {self._identity, self._refused}:
+            if identity == self._identity:
+                self._refused, self._told = None, ""
+            if identity in {self._identity, self._refused} or not self._has_settled(identity):
                 return
-            value = self._load()
+            contents = self._read()
             if self._identify() != identity:
-                return  # still being written: the next look reads it whole
-        except ConfigurationError as error:
-            self._refuse(identity, error)
+                return  # it changed meanwhile: the next look reads it whole
+        except ConfigurationError as error:  # not readable now; it may be at the next look
+            self._refuse(str(error))
             return
-        self._identity, self._value, self._refused = identity, value, None
+        self._take(identity, contents)
+
+    def _take(self, identity: Identity, contents: Sequence[bytes]) -> None:
+        try:
+            value = self._parsed(contents)
+        except ConfigurationError as error:
+            self._refused = identity
+            self._refuse(str(error))
+            return
+        self._identity, self._value, self._refused, self._told = identity, value, None, ""
         structlog.get_logger().info("reloaded", what=self._what)
         self._on_reload(self._what, True)  # noqa: FBT003  # the hook's signature
 
-    def _refuse(self, identity: Identity, error: ConfigurationError) -> None:
-        if identity == self._refused:
+    def _has_settled(self, identity: Identity) -> bool:
+        """Whether nobody is still writing: nothing was written in the last second, or since the last look."""
+        newest = max(modified_ns for modified_ns, *_ in identity) / 1e9
+        settled = identity == self._unsettled or time.time() - newest >= LOOK_EVERY_SECONDS
+        self._unsettled = identity
+        return settled
+
+    def _refuse(self, why: str) -> None:
+        if why == self._told:
             return
-        self._refused = identity
-        structlog.get_logger().error("reload refused", what=self._what, why=str(error))
+        self._told = why
+        structlog.get_logger().error("reload refused", what=self._what, why=why)
         self._on_reload(self._what, False)  # noqa: FBT003
 
-    def _load(self) -> T:
-        return self._parse([read_file(path, key=self._what) for path in self._paths])
+    def _parsed(self, contents: Sequence[bytes]) -> T:
+        try:
+            return self._parse(contents)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(f"{self._what}: can't be used ({type(error).__name__})") from error
+
+    def _read(self) -> Sequence[bytes]:
+        return [read_file(path, key=self._what) for path in self._paths]
 
     def _identify(self) -> Identity:
         try:

@@ -452,3 +452,28 @@ def test_kbctl_calls_with_a_token_file(world: World, make_broker: Callable[..., 
     refused = subprocess.run(without_tls, check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "never sent in the clear" in refused.stderr
+
+
+@pytest.mark.parametrize("sent_along", ["another's certificate", "the CA"])
+def test_certificates_sent_along_never_say_who_calls(
+    world: World, make_broker: Callable[..., RunningBroker], logged: list[dict[str, Any]], sent_along: str
+) -> None:
+    """TLS proves the private key of the leaf only; anybody can append an allowed caller's certificate."""
+    broker = make_broker(**world.mtls_sections())
+    other = world.authority.issue(uris=(ALLOWED,)).chain if sent_along != "the CA" else world.authority.pem
+    stranger = world.authority.issue(uris=(UNKNOWN,))
+    with world.channel(broker, Certificate(stranger.chain + other, stranger.private_key)) as channel:
+        assert code_of(channel, "DescribeKey", world.key_id) == "PERMISSION_DENIED"
+    assert world.emulator.calls == {}
+    assert denials(logged) == [("DescribeKey", "CALLER_NOT_ALLOWED", f"x509:{UNKNOWN}")]
+    allowed = world.authority.issue(uris=(ALLOWED,))
+    with world.channel(broker, Certificate(allowed.chain + world.authority.pem, allowed.private_key)) as channel:
+        assert code_of(channel, "DescribeKey", world.key_id) == "OK"
+
+
+def test_certificate_of_an_intermediate_is_accepted(world: World, make_broker: Callable[..., RunningBroker]) -> None:
+    broker = make_broker(**world.mtls_sections())
+    intermediate = world.authority.issue_authority("intermediate")
+    mine = intermediate.issue(uris=(ALLOWED,))
+    with world.channel(broker, Certificate(mine.chain + intermediate.pem, mine.private_key)) as channel:
+        assert code_of(channel, "DescribeKey", world.key_id) == "OK"

@@ -75,3 +75,25 @@ def test_impostor_with_the_name_of_the_authority_is_not_trusted() -> None:
 @pytest.mark.parametrize("chain", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"junk"])
 def test_no_readable_certificate_is_no_caller(chain: bytes) -> None:
     refused(chain, Authority())
+
+
+def test_leaf_is_no_authority_for_another() -> None:
+    authority = Authority()
+    leaf = authority.issue(uris=(SPIFFE_ID,))
+    below = authority.issue_below(leaf, uris=("spiffe://example.org/admin",))
+    assert "not trusted" in refused(below.chain + leaf.chain, authority)
+
+
+def test_chain_through_an_intermediate_is_followed_and_others_are_ignored() -> None:
+    authority, stranger = Authority(), Authority("stranger")
+    intermediate = authority.issue_authority("intermediate")
+    leaf = intermediate.issue(uris=(SPIFFE_ID,))
+    assert authenticate(leaf.chain + stranger.pem + intermediate.pem, authority) == f"x509:{SPIFFE_ID}"
+    assert "not trusted" in refused(leaf.chain, authority)
+
+
+def test_expired_authority_is_not_trusted() -> None:
+    authority = Authority()
+    far = datetime.now(UTC) + 2 * HOUR
+    leaf = authority.issue(uris=(SPIFFE_ID,), not_after=far + HOUR)
+    assert "not trusted" in refused(leaf.chain, authority, now=far)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -31,6 +32,7 @@ def test_lone_key_needs_no_id_and_of_several_none_is_meant() -> None:
         b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "1", "alg": "HS256"}]}',
         b'{"keys": [{"kty": "RSA", "use": "enc", "kid": "1", "n": "AQAB", "e": "AQAB"}]}',
         b"\xff",
+        b'{"keys": [{"kty": "OKP", "crv": "unheard of", "kid": "1", "x": "AQAB"}]}',
     ],
 )
 def test_what_holds_no_public_signing_key_is_refused(content: bytes) -> None:
@@ -43,14 +45,16 @@ class Publisher:
 
     def __init__(self) -> None:
         self.status, self.content, self.requests = 200, b"", 0
+        self.delay_seconds, self.extra_length = 0.0, 0
         publisher = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 publisher.requests += 1
+                time.sleep(publisher.delay_seconds)
                 self.send_response(publisher.status)
                 self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", str(len(publisher.content)))
+                self.send_header("Content-Length", str(len(publisher.content) + publisher.extra_length))
                 self.end_headers()
                 self.wfile.write(publisher.content)
 
@@ -114,3 +118,37 @@ def test_url_that_fails_leaves_the_old_keys_in_force(publisher: Publisher, statu
     clock.advance(301)
     assert keys.find(issuer.key_id)
     assert publisher.requests == 2
+
+
+def test_entry_of_an_unknown_kind_does_not_hide_the_others() -> None:
+    issuer = Issuer()
+    odd = {"kty": "OKP", "crv": "unheard of", "kid": "odd", "x": "AQAB"}
+    content = json.dumps({"keys": [odd, *json.loads(issuer.jwks())["keys"]]}).encode()
+    assert set(parse_jwks(content)) == {issuer.key_id}
+
+
+def test_known_key_waits_for_no_fetch(publisher: Publisher) -> None:
+    clock, issuer = FakeClock(), Issuer()
+    publisher.content = issuer.jwks()
+    keys = keys_of(publisher, clock)
+    assert keys.find(issuer.key_id)
+    clock.advance(MIN_SECONDS)
+    publisher.delay_seconds = 2.0
+    stalled = threading.Thread(target=keys.find, args=("made up",))
+    stalled.start()
+    while publisher.requests < 2:
+        time.sleep(0.01)
+    started = time.monotonic()
+    assert keys.find(issuer.key_id)
+    assert time.monotonic() - started < 0.5
+    stalled.join()
+
+
+def test_answer_that_breaks_off_leaves_the_old_keys_in_force(publisher: Publisher) -> None:
+    clock, issuer = FakeClock(), Issuer()
+    publisher.content = issuer.jwks()
+    keys = keys_of(publisher, clock)
+    assert keys.find(issuer.key_id)
+    publisher.extra_length = 10
+    clock.advance(301)
+    assert keys.find(issuer.key_id)

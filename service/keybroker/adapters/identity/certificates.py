@@ -11,12 +11,12 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.x509.oid import ExtensionOID
 
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.ports import CallerCredentials
 
 _LONGEST_CHAIN = 6
+_BAD_EXTENSIONS = (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")
 _DNS_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 
@@ -35,13 +35,21 @@ class CertificateAuthenticator:
         return _principal(chain[0])
 
     def _check(self, chain: Sequence[x509.Certificate]) -> None:
+        """From the leaf through what was sent along to a CA in force; each on the way valid now, each issuer a CA."""
         now = self._now()
-        for certificate in chain:
-            if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        trusted = [ca for ca in self._trusted() if _is_valid(ca, now)]
+        current, rest = chain[0], list(chain[1:])
+        for _ in range(_LONGEST_CHAIN):
+            if not _is_valid(current, now):
                 raise unauthenticated("The client certificate is not valid at this time.")
-        trusted = self._trusted()
-        if not _leads_to(chain, trusted):
-            raise unauthenticated("The client certificate is of a CA that is not trusted here.")
+            if current in trusted or any(_issued(current, ca) for ca in trusted):
+                return
+            issuer = next((candidate for candidate in rest if _issued(current, candidate)), None)
+            if issuer is None:
+                break
+            rest.remove(issuer)
+            current = issuer
+        raise unauthenticated("The client certificate is of a CA that is not trusted here.")
 
 
 def unauthenticated(message: str) -> BrokerError:
@@ -59,34 +67,33 @@ def _parsed(chain_pem: bytes) -> Sequence[x509.Certificate]:
     return chain
 
 
-def _leads_to(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]) -> bool:
-    """Whether each certificate up to a trusted one is signed by the next: from the leaf, through what was sent."""
-    current, rest = chain[0], list(chain[1:])
-    for _ in range(_LONGEST_CHAIN):
-        if current in trusted or any(_issued(current, ca) for ca in trusted):
-            return True
-        issuer = next((candidate for candidate in rest if _issued(current, candidate)), None)
-        if issuer is None:
-            return False
-        rest.remove(issuer)
-        current = issuer
-    return False
+def _is_valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return _is_authority(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, *_BAD_EXTENSIONS):
         return False
-    return True
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it may issue certificates. Source: RFC 5280 §4.2.1.9 and §4.2.1.3."""
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    try:
+        may_sign = certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound:
+        may_sign = True
+    return constraints.ca and may_sign
 
 
 def _principal(leaf: x509.Certificate) -> str:
     try:
-        names = leaf.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
-    except (x509.ExtensionNotFound, ValueError) as error:
-        raise unauthenticated("The client certificate has no subject alternative name.") from error
-    assert isinstance(names, x509.SubjectAlternativeName)  # noqa: S101  # what this OID is
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, *_BAD_EXTENSIONS) as error:
+        raise unauthenticated("The client certificate has no readable subject alternative name.") from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     dns_names = names.get_values_for_type(x509.DNSName)
     if len(uris) == 1 and _SPIFFE_ID.fullmatch(uris[0]):

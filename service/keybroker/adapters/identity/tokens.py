@@ -63,6 +63,8 @@ class TokenAuthenticator:
             )
         except jwt.PyJWTError as error:
             raise unauthenticated(_wording(error)) from None
+        except (TypeError, ValueError, RecursionError):  # claims of odd types
+            raise unauthenticated("The bearer token can't be read.") from None
         return claims
 
     def _key(self, token: str) -> jwt.PyJWK:

@@ -28,12 +28,13 @@ class ErrorsInterceptor(UnaryInterceptor):
         except BrokerError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  # nothing foreign may pass
-            failure = _unforeseen(method, error)
+            failure = unforeseen(method, error)
         await context.abort(code_of(failure), message_of(failure), trailing_metadata(failure))
         raise AssertionError("abort raises")
 
 
-def _unforeseen(method: str, error: Exception) -> BrokerError:
+def unforeseen(method: str, error: Exception) -> BrokerError:
+    """INTERNAL for an exception of no kind that is ours; logged by its types and places."""
     call = CURRENT_CALL.get(None)
     correlation_id = call.correlation_id if call else ""
     structlog.get_logger().error(

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import grpc
 import structlog
+from grpc import aio
 
 from keybroker.domain.errors import BrokerError
 from keybroker.ports import CallerCredentials
 from keybroker.rpc.access import AccessControl, is_open
 from keybroker.rpc.call import CURRENT_CALL
+from keybroker.rpc.interceptors.errors import unforeseen
 from keybroker.rpc.interceptors.unary import Context, Handler, MethodHandler, UnaryInterceptor
 from keybroker.rpc.status import code_of, message_of, trailing_metadata
 
@@ -54,8 +56,13 @@ class IdentityInterceptor(UnaryInterceptor):
 
         async def guarded(requests: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
             await self._admit_or_abort(method, context)
-            async for response in inner(requests, context):
-                yield response
+            try:
+                async for response in inner(requests, context):
+                    yield response
+            except aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001  # as the errors interceptor does for unary calls
+                await _abort(context, unforeseen(method, error))
 
         return grpc.stream_stream_rpc_method_handler(
             guarded,
@@ -70,13 +77,21 @@ class IdentityInterceptor(UnaryInterceptor):
             self._access.check_method(method, caller)
         except BrokerError as error:
             structlog.get_logger().info("call", method=method, reason=error.reason.value, caller=caller)
-            await context.abort(code_of(error), message_of(error), trailing_metadata(error))
+            await _abort(context, error)
+        except Exception as error:  # noqa: BLE001  # nothing foreign may pass
+            await _abort(context, unforeseen(method, error))
+
+
+async def _abort(context: Context, error: BrokerError) -> None:
+    await context.abort(code_of(error), message_of(error), trailing_metadata(error))
 
 
 def _credentials(context: Context) -> CallerCredentials:
     """What the caller showed. Of several authorization headers none counts."""
     auth = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
-    chain = b"".join(auth.get("x509_pem_cert_chain", ())) or b"".join(auth.get("x509_pem_cert", ()))
+    leaf, *others = [*auth.get("x509_pem_cert", ()), b""]  # the one whose private key TLS has seen proved
+    sent_along = b"\n".join(auth.get("x509_pem_cert_chain", ()))  # anybody's: never who calls
+    chain = leaf + b"\n" + sent_along if leaf and others == [b""] else b""
     metadata = context.invocation_metadata() or ()
     values = [str(value) for name, value in metadata if name == "authorization"]
     token = values[0] if len(values) == 1 and values[0][: len(_BEARER)].lower() == _BEARER else ""
