@@ -1,13 +1,15 @@
 """What the use cases need from outside. A Protocol stands here where two implementations exist.
 
 `Kms`: adapters/kms/client.py, and a fake with state in the tests. `Clock` and `EntropySource`: the operating system's,
-and the tests' own.
+and the tests' own. `Ledger`: adapters/ledger/, in a file or in memory.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from keybroker.domain.attempt import Attempt, HandedOut
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.external_key import CmkName, ExternalKey, NewKey
 from keybroker.domain.import_parameters import ImportParameters
@@ -41,8 +43,19 @@ class EntropySource(Protocol):
         """Overwrites the whole writable buffer with random bytes, making no copy of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """One page of a list of CMKs: their key ids, and how many there are on all pages together."""
+
+    key_ids: Sequence[str]
+    total: int
+
+
 class Kms(Protocol):
-    """The KMS through one configured instance. One method, one request: nothing is repeated.
+    """The KMS through one configured instance. One method, one request for key material or for a new CMK.
+
+    Reads may be repeated inside the deadline, by the table in domain/retry_policy.py; ImportKeyMaterial and CreateKey
+    leave once a call, because each send is recorded before it leaves.
 
     Every method raises KmsError and nothing else for what the KMS or the way to it does; `committed_nothing` says
     whether the request may have changed something. DEADLINE_TOO_SHORT (BrokerError) means that nothing was sent.
@@ -59,6 +72,9 @@ class Kms(Protocol):
     @property
     def dkms_instance_id(self) -> str:
         """Id of the Dedicated KMS instance, "kst-…"."""
+
+    def now(self) -> datetime:
+        """The time of day by the KMS's clock, as far as it is known: ours, corrected by its replies' Date."""
 
     def create_key(self, new_key: NewKey, *, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:
         """Creates a CMK with Origin EXTERNAL (the alias is not set by this). Contract 1.1."""
@@ -84,6 +100,88 @@ class Kms(Protocol):
 
     def cancel_key_deletion(self, key_id: str, *, deadline: Deadline) -> KmsReply:
         """Cancels a scheduled deletion. Contract 1.6."""
+
+    def list_keys(
+        self, *, tag_key: str, tag_value: str = "", pending_import_only: bool = False, page: int = 1, deadline: Deadline
+    ) -> KeyPage:
+        """CMKs by tag, 100 a page, in any state or in PendingImport only. The KMS may ignore the tag. Contract 1.7."""
+
+    def list_resource_tags(self, key_id: str, *, deadline: Deadline) -> Mapping[str, str]:
+        """The tags of a CMK. Contract 1.11."""
+
+    def encrypt(self, key_id: str, plaintext: bytes, *, deadline: Deadline) -> bytes:
+        """The KMS's ciphertext blob, decoded from base64. Contract 1.10."""
+
+
+class RequestKnown(Exception):  # noqa: N818  # reads as what it says
+    """There is a row of this caller and request id already."""
+
+
+class CmkHeld(Exception):  # noqa: N818
+    """Another row holds the CMK."""
+
+
+class StaleVersion(Exception):  # noqa: N818
+    """The row has changed since it was read: nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The ledger is an older copy, by the mark outside it. `at` is by the KMS's clock, once one was heard."""
+
+    at: datetime | None = None
+
+
+class Ledger(Protocol):
+    """Durable rows, each written by compare-and-set on its version. A write has reached the disk when it returns.
+
+    A row that can't be read raises BrokerError LEDGER_RECORD_UNREADABLE for whoever asks for its request or its CMK.
+    """
+
+    def find(self, caller: str, request_id: str) -> Attempt | None:
+        """The caller's row."""
+
+    def holder(self, cmk: CmkName) -> Attempt | None:
+        """The row that holds the CMK (HOLDS_CMK)."""
+
+    def insert(self, attempt: Attempt) -> Attempt:
+        """Writes a new row and returns it with its version. Raises RequestKnown, CmkHeld."""
+
+    def update(self, attempt: Attempt) -> Attempt:
+        """Writes over the row if it still has attempt.version; returns it with the new one.
+
+        Raises StaleVersion, CmkHeld.
+        """
+
+    def unfinished(self) -> Sequence[Attempt]:
+        """All rows in UNFINISHED that can be read, oldest change first."""
+
+    def attempted(self, cmk: CmkName) -> bool:
+        """Whether any row ever named this CMK."""
+
+    def find_tag(self, tag: str) -> Attempt | None:
+        """The row whose creation has this tag."""
+
+    def tag(self, caller: str, request_id: str) -> str:
+        """HMAC-SHA256 under the ledger's key, in hex: what a new CMK is tagged with."""
+
+    def hand_out(self, handed_out: HandedOut) -> None:
+        """Remembers that a pair went to a caller. Once more changes nothing."""
+
+    def find_handed_out(self, token_digest: bytes) -> HandedOut | None:
+        """What is known of a token, until well after its expiry."""
+
+    def handed_out(self, cmk: CmkName) -> bool:
+        """Whether a pair of this CMK that is still remembered went to a caller."""
+
+    def restored(self) -> Restored | None:
+        """Set for ever once the ledger was recognised as restored."""
+
+    def date_restore(self, at: datetime) -> None:
+        """Sets Restored.at, once."""
+
+    def prune(self, now: datetime) -> None:
+        """Forgets, by the KMS's clock, tombstones of new CMKs and handed-out tokens that are old enough."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How much time a call has left."""
+"""How much time a call has left, and on whose account it is spent."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,17 @@ from keybroker.domain.errors import BrokerError, Reason
 
 
 class Deadline:
-    """A point on a monotonic clock, in seconds."""
+    """A point on a monotonic clock, in seconds. `caller` is who waits: the pacer is fair between callers."""
 
-    def __init__(self, at: float, *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, at: float, *, monotonic: Callable[[], float], caller: str = "") -> None:
         self._at = at
         self._monotonic = monotonic
+        self.caller = caller
 
     @classmethod
-    def after(cls, seconds: float, *, monotonic: Callable[[], float]) -> "Deadline":
+    def after(cls, seconds: float, *, monotonic: Callable[[], float], caller: str = "") -> "Deadline":
         """The deadline `seconds` from now."""
-        return cls(monotonic() + seconds, monotonic=monotonic)
+        return cls(monotonic() + seconds, monotonic=monotonic, caller=caller)
 
     def remaining_seconds(self) -> float:
         """What is left; 0.0 when it has passed."""

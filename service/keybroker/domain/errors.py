@@ -81,11 +81,20 @@ class Reason(_UpperCase):
     CALLER_UNAUTHENTICATED = auto()
     CALLER_NOT_ALLOWED = auto()
     CALLER_RATE_LIMITED = auto()
+    REQUEST_ID_REUSED = auto()
+    REQUEST_NOT_FOUND = auto()
+    NOT_IMPORTED = auto()
+    ENABLED_UNATTRIBUTED = auto()
+    LEDGER_UNAVAILABLE = auto()
+    LEDGER_RECORD_UNREADABLE = auto()
+    LEDGER_RESTORED = auto()
+    KMS_QUOTA_BUSY = auto()
+    NOT_AN_ORPHAN = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class ReasonRule:
-    """What goes with a reason: its code, what to do, and whether the same call may be sent again as it is."""
+    """What goes with a reason: its code, what to do, and whether the call may be repeated, request_id and all."""
 
     code: Code
     advice: str
@@ -140,15 +149,15 @@ REASONS: Mapping[Reason, ReasonRule] = {
     Reason.GENERATED_MATERIAL_REFUSED: ReasonRule(Code.INTERNAL, _OPERATOR),
     Reason.WRAPPING_PUBLIC_KEY_REJECTED: ReasonRule(Code.INTERNAL, _OPERATOR),
     Reason.IMPORT_UNRESOLVED: ReasonRule(
-        Code.ABORTED,
-        "The key material may be bound, now or later. Look with DescribeKey; import nothing else into this CMK "
-        "before the import token has expired (24 hours).",
+        Code.ABORTED, "Repeat the call with the same request_id, or look with GetImport.", retryable=True
     ),
     Reason.IMPORT_IN_PROGRESS: ReasonRule(
-        Code.ABORTED, "Wait for the other import of this CMK, then look with DescribeKey."
+        Code.ABORTED, "Wait for the other call, then repeat this one with the same request_id.", retryable=True
     ),
     Reason.CREATE_OUTCOME_UNKNOWN: ReasonRule(
-        Code.ABORTED, "Look for the new CMK in the KMS before asking again; each CreateKey makes another."
+        Code.ABORTED,
+        "Repeat the call with the same request_id to look for the CMK again; allow_second_key makes another.",
+        retryable=True,
     ),
     Reason.CHANGE_OUTCOME_UNKNOWN: ReasonRule(Code.ABORTED, "Look with DescribeKey whether the change was made."),
     Reason.DEADLINE_TOO_SHORT: ReasonRule(Code.DEADLINE_EXCEEDED, "Allow the call more time.", retryable=True),
@@ -187,6 +196,25 @@ REASONS: Mapping[Reason, ReasonRule] = {
     ),
     Reason.CALLER_RATE_LIMITED: ReasonRule(
         Code.RESOURCE_EXHAUSTED, "Call again after the time in RetryInfo.", retryable=True
+    ),
+    Reason.REQUEST_ID_REUSED: ReasonRule(Code.ALREADY_EXISTS, "Make a new request_id for each new request."),
+    Reason.REQUEST_NOT_FOUND: ReasonRule(Code.NOT_FOUND, "Check the request_id, and that the same caller made it."),
+    Reason.NOT_IMPORTED: ReasonRule(Code.ABORTED, "This is final; ask anew with a new request_id."),
+    Reason.ENABLED_UNATTRIBUTED: ReasonRule(
+        Code.FAILED_PRECONDITION, "This is final; import into a new CMK, and let nobody else import."
+    ),
+    Reason.LEDGER_UNAVAILABLE: ReasonRule(
+        Code.UNAVAILABLE, "Call again later; if it persists, the operator.", retryable=True
+    ),
+    Reason.LEDGER_RECORD_UNREADABLE: ReasonRule(Code.FAILED_PRECONDITION, _OPERATOR),
+    Reason.LEDGER_RESTORED: ReasonRule(
+        Code.FAILED_PRECONDITION, "Call again after the time in RetryInfo, or import into a new CMK."
+    ),
+    Reason.KMS_QUOTA_BUSY: ReasonRule(
+        Code.RESOURCE_EXHAUSTED, "Call again after the time in RetryInfo, or allow the call more time.", retryable=True
+    ),
+    Reason.NOT_AN_ORPHAN: ReasonRule(
+        Code.FAILED_PRECONDITION, "Look at the CMK and its tags; ScheduleKeyDeletion deletes any external CMK."
     ),
 }
 

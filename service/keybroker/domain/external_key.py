@@ -53,6 +53,7 @@ class ExternalKey:
     origin: str
     created_at: datetime | None = None
     delete_at: datetime | None = None
+    as_of: datetime | None = field(default=None, compare=False)  # the Date of the reply that says so
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ RETRYABLE = {
     Reason.KMS_UNAVAILABLE,
     Reason.KMS_INSTANCE_NOT_READY,
     Reason.KMS_RESPONSE_INVALID,
+    Reason.IMPORT_UNRESOLVED,
+    Reason.IMPORT_IN_PROGRESS,
+    Reason.CREATE_OUTCOME_UNKNOWN,
+    Reason.LEDGER_UNAVAILABLE,
+    Reason.KMS_QUOTA_BUSY,
 }
 REASON = pytest.mark.parametrize("reason", Reason)
 
@@ -53,14 +58,13 @@ def test_table_has_no_reason_twice_or_too_many() -> None:
     assert list(REASONS) == list(Reason)
 
 
-def test_retryable_reasons_are_those_after_which_nothing_was_changed() -> None:
+def test_retryable_reasons_are_those_that_a_repeat_with_the_same_request_id_may_mend() -> None:
     assert {reason for reason, rule in REASONS.items() if rule.retryable} == RETRYABLE
 
 
 @REASON
-def test_reason_of_an_unknown_outcome_is_aborted_and_never_retryable(reason: Reason) -> None:
+def test_reason_of_an_unknown_outcome_is_aborted(reason: Reason) -> None:
     unknown = reason.endswith("_OUTCOME_UNKNOWN") or reason is Reason.IMPORT_UNRESOLVED
-    assert not (unknown and REASONS[reason].retryable)
     assert not unknown or REASONS[reason].code is Code.ABORTED
 
 

@@ -43,8 +43,15 @@ class KeyBrokerServiceStub:
     DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
     reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
-    Retries. A read can be repeated at any time. A call that changes state is never repeated by the
-    broker, and no client should repeat one without looking at its reason first: see each RPC.
+    Retries. A read can be repeated at any time. A request that changes a CMK's material or makes a CMK
+    is recorded under the caller and its request_id before anything is sent: repeating it, with the same
+    request_id and content, gives the recorded answer (replayed), or goes on where it stopped. Whatever
+    is lost or dies on the way, one request binds at most one material. Replays are judged by the
+    policy as it is then. The same request_id with another content meets REQUEST_ID_REUSED.
+
+    Outcomes. IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and CREATE_OUTCOME_UNKNOWN are not final: repeat.
+    NOT_IMPORTED, ENABLED_UNATTRIBUTED and KEY_MATERIAL_ALREADY_BOUND are. After a failure before
+    anything was sent the same request_id starts over.
 
     There is no RPC for the KMS's DeleteKeyMaterial: on Dedicated KMS it does not exist. The material
     lies in the customer's HSM cluster and goes only with its CMK (ScheduleKeyDeletion).
@@ -75,6 +82,21 @@ class KeyBrokerServiceStub:
                 '/keymaterial.v1.KeyBrokerService/ImportWrappedKeyMaterial',
                 request_serializer=keymaterial_dot_v1_dot_key__broker__service__pb2.ImportWrappedKeyMaterialRequest.SerializeToString,
                 response_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.ImportWrappedKeyMaterialResponse.FromString,
+                _registered_method=True)
+        self.GetImport = channel.unary_unary(
+                '/keymaterial.v1.KeyBrokerService/GetImport',
+                request_serializer=keymaterial_dot_v1_dot_key__broker__service__pb2.GetImportRequest.SerializeToString,
+                response_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.GetImportResponse.FromString,
+                _registered_method=True)
+        self.ListOrphanedKeys = channel.unary_unary(
+                '/keymaterial.v1.KeyBrokerService/ListOrphanedKeys',
+                request_serializer=keymaterial_dot_v1_dot_key__broker__service__pb2.ListOrphanedKeysRequest.SerializeToString,
+                response_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.ListOrphanedKeysResponse.FromString,
+                _registered_method=True)
+        self.DeleteOrphanedKey = channel.unary_unary(
+                '/keymaterial.v1.KeyBrokerService/DeleteOrphanedKey',
+                request_serializer=keymaterial_dot_v1_dot_key__broker__service__pb2.DeleteOrphanedKeyRequest.SerializeToString,
+                response_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.DeleteOrphanedKeyResponse.FromString,
                 _registered_method=True)
         self.DescribeKey = channel.unary_unary(
                 '/keymaterial.v1.KeyBrokerService/DescribeKey',
@@ -111,8 +133,15 @@ class KeyBrokerServiceServicer:
     DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
     reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
-    Retries. A read can be repeated at any time. A call that changes state is never repeated by the
-    broker, and no client should repeat one without looking at its reason first: see each RPC.
+    Retries. A read can be repeated at any time. A request that changes a CMK's material or makes a CMK
+    is recorded under the caller and its request_id before anything is sent: repeating it, with the same
+    request_id and content, gives the recorded answer (replayed), or goes on where it stopped. Whatever
+    is lost or dies on the way, one request binds at most one material. Replays are judged by the
+    policy as it is then. The same request_id with another content meets REQUEST_ID_REUSED.
+
+    Outcomes. IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and CREATE_OUTCOME_UNKNOWN are not final: repeat.
+    NOT_IMPORTED, ENABLED_UNATTRIBUTED and KEY_MATERIAL_ALREADY_BOUND are. After a failure before
+    anything was sent the same request_id starts over.
 
     There is no RPC for the KMS's DeleteKeyMaterial: on Dedicated KMS it does not exist. The material
     lies in the customer's HSM cluster and goes only with its CMK (ScheduleKeyDeletion).
@@ -123,16 +152,16 @@ class KeyBrokerServiceServicer:
         token, generates material of the CMK's length in memory, wraps it, imports it, wipes it, and
         waits until the CMK is Enabled. The material never leaves the broker in the clear.
 
-        Idempotency: none in this version. A second call for the same CMK meets
-        KEY_MATERIAL_ALREADY_BOUND or IMPORT_IN_PROGRESS; a second call with new_key creates another CMK.
-        Retry: yes after KMS_THROTTLED, KMS_UNAVAILABLE and BROKER_OVERLOADED; with new_key only if
-        metadata has no created_key_id (otherwise go on with that id as key_id). Never after
-        IMPORT_UNRESOLVED: look with DescribeKey.
+        Idempotency: by request_id. A repeat never generates other material while the first may still be
+        bound, and never creates a second CMK without allow_second_key.
+        Retry: yes, with the same request_id, after IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
+        CREATE_OUTCOME_UNKNOWN and every reason that is retryable in docs/errors.md.
         Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
         KEY_PENDING_DELETION, KEY_DISABLED, KEY_MATERIAL_ALREADY_BOUND, KEY_STATE_CONFLICT,
         ALIAS_ALREADY_EXISTS, WRAPPING_ALGORITHM_FORBIDDEN, IMPORT_TOKEN_INVALID, IMPORT_TOKEN_EXPIRED,
         GENERATED_MATERIAL_REFUSED, WRAPPING_PUBLIC_KEY_REJECTED, IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
-        CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
+        CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, REQUEST_ID_REUSED, NOT_IMPORTED,
+        ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,10 +170,12 @@ class KeyBrokerServiceServicer:
     def CreateExternalKey(self, request, context):
         """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
 
-        Idempotency: none; the KMS knows no idempotency token for it, each call creates a CMK.
-        Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED, if metadata has no created_key_id: with one
-        the CMK exists and only its alias failed. After CREATE_OUTCOME_UNKNOWN look for the CMK first.
-        Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
+        Idempotency: by request_id. The KMS knows no idempotency token, so the CMK carries a tag
+        ("keybroker.request") by which it is found again after a lost answer.
+        Retry: yes, with the same request_id, after CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN,
+        IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
+        Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, IMPORT_IN_PROGRESS,
+        REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,7 +190,8 @@ class KeyBrokerServiceServicer:
         Idempotency: a read. Retry: yes.
         Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
         KEY_PENDING_DELETION, KEY_DISABLED, KEY_MATERIAL_ALREADY_BOUND, IMPORT_IN_PROGRESS,
-        WRAPPING_ALGORITHM_FORBIDDEN, WRAPPING_PUBLIC_KEY_REJECTED.
+        WRAPPING_ALGORITHM_FORBIDDEN, WRAPPING_PUBLIC_KEY_REJECTED, LEDGER_UNAVAILABLE,
+        LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,12 +201,48 @@ class KeyBrokerServiceServicer:
         """Imports material that the caller generated and wrapped with the public key and the algorithm of
         one GetImportParameters answer, and waits until the CMK is Enabled.
 
-        Idempotency: none in this version. Retry: repeating the identical token and wrapped key material
-        after IMPORT_UNRESOLVED is safe, the material being the same; it then meets
-        KEY_MATERIAL_ALREADY_BOUND if the first had arrived. Never wrap other material for the CMK
-        meanwhile.
+        Idempotency: by request_id. Retry: yes, with the same request_id, token and wrapped key material,
+        after IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
+        Never wrap other material for the CMK meanwhile.
         Reasons: as GetImportParameters, and KEY_STATE_CONFLICT, IMPORT_TOKEN_UNKNOWN, IMPORT_TOKEN_INVALID,
-        IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED.
+        IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED,
+        REQUEST_ID_REUSED, NOT_IMPORTED, ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE,
+        LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetImport(self, request, context):
+        """Reads what the broker has recorded of one of the caller's own requests. Asks the KMS nothing and
+        changes nothing: to have an unresolved import looked at now, repeat it.
+
+        Idempotency: a read. Retry: yes.
+        Reasons: REQUEST_NOT_FOUND, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOrphanedKeys(self, request, context):
+        """Lists CMKs that carry this broker's tag and are still PENDING_IMPORT: what is left when a request
+        for a new CMK was given up.
+
+        Idempotency: a read. Retry: yes.
+        Reasons: LEDGER_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteOrphanedKey(self, request, context):
+        """Schedules the deletion of such a CMK, and of no other: its tag must be one that this broker made
+        for a request that is over or was given up, no import may hold it, and a fresh look must show it
+        PENDING_IMPORT.
+
+        Idempotency: a second call meets NOT_AN_ORPHAN and changes nothing. Retry: as ScheduleKeyDeletion.
+        Reasons: NOT_AN_ORPHAN, IMPORT_IN_PROGRESS, those of ScheduleKeyDeletion, LEDGER_UNAVAILABLE,
+        LEDGER_RECORD_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -237,6 +305,21 @@ def add_KeyBrokerServiceServicer_to_server(servicer, server):
                     request_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.ImportWrappedKeyMaterialRequest.FromString,
                     response_serializer=keymaterial_dot_v1_dot_key__broker__service__pb2.ImportWrappedKeyMaterialResponse.SerializeToString,
             ),
+            'GetImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImport,
+                    request_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.GetImportRequest.FromString,
+                    response_serializer=keymaterial_dot_v1_dot_key__broker__service__pb2.GetImportResponse.SerializeToString,
+            ),
+            'ListOrphanedKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOrphanedKeys,
+                    request_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.ListOrphanedKeysRequest.FromString,
+                    response_serializer=keymaterial_dot_v1_dot_key__broker__service__pb2.ListOrphanedKeysResponse.SerializeToString,
+            ),
+            'DeleteOrphanedKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteOrphanedKey,
+                    request_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.DeleteOrphanedKeyRequest.FromString,
+                    response_serializer=keymaterial_dot_v1_dot_key__broker__service__pb2.DeleteOrphanedKeyResponse.SerializeToString,
+            ),
             'DescribeKey': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeKey,
                     request_deserializer=keymaterial_dot_v1_dot_key__broker__service__pb2.DescribeKeyRequest.FromString,
@@ -278,8 +361,15 @@ class KeyBrokerService:
     DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
     reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
-    Retries. A read can be repeated at any time. A call that changes state is never repeated by the
-    broker, and no client should repeat one without looking at its reason first: see each RPC.
+    Retries. A read can be repeated at any time. A request that changes a CMK's material or makes a CMK
+    is recorded under the caller and its request_id before anything is sent: repeating it, with the same
+    request_id and content, gives the recorded answer (replayed), or goes on where it stopped. Whatever
+    is lost or dies on the way, one request binds at most one material. Replays are judged by the
+    policy as it is then. The same request_id with another content meets REQUEST_ID_REUSED.
+
+    Outcomes. IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and CREATE_OUTCOME_UNKNOWN are not final: repeat.
+    NOT_IMPORTED, ENABLED_UNATTRIBUTED and KEY_MATERIAL_ALREADY_BOUND are. After a failure before
+    anything was sent the same request_id starts over.
 
     There is no RPC for the KMS's DeleteKeyMaterial: on Dedicated KMS it does not exist. The material
     lies in the customer's HSM cluster and goes only with its CMK (ScheduleKeyDeletion).
@@ -383,6 +473,87 @@ class KeyBrokerService:
             '/keymaterial.v1.KeyBrokerService/ImportWrappedKeyMaterial',
             keymaterial_dot_v1_dot_key__broker__service__pb2.ImportWrappedKeyMaterialRequest.SerializeToString,
             keymaterial_dot_v1_dot_key__broker__service__pb2.ImportWrappedKeyMaterialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keymaterial.v1.KeyBrokerService/GetImport',
+            keymaterial_dot_v1_dot_key__broker__service__pb2.GetImportRequest.SerializeToString,
+            keymaterial_dot_v1_dot_key__broker__service__pb2.GetImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrphanedKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keymaterial.v1.KeyBrokerService/ListOrphanedKeys',
+            keymaterial_dot_v1_dot_key__broker__service__pb2.ListOrphanedKeysRequest.SerializeToString,
+            keymaterial_dot_v1_dot_key__broker__service__pb2.ListOrphanedKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteOrphanedKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keymaterial.v1.KeyBrokerService/DeleteOrphanedKey',
+            keymaterial_dot_v1_dot_key__broker__service__pb2.DeleteOrphanedKeyRequest.SerializeToString,
+            keymaterial_dot_v1_dot_key__broker__service__pb2.DeleteOrphanedKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

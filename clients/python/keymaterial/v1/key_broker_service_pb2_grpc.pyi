@@ -47,8 +47,15 @@ class KeyBrokerServiceStub:
     DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
     reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
-    Retries. A read can be repeated at any time. A call that changes state is never repeated by the
-    broker, and no client should repeat one without looking at its reason first: see each RPC.
+    Retries. A read can be repeated at any time. A request that changes a CMK's material or makes a CMK
+    is recorded under the caller and its request_id before anything is sent: repeating it, with the same
+    request_id and content, gives the recorded answer (replayed), or goes on where it stopped. Whatever
+    is lost or dies on the way, one request binds at most one material. Replays are judged by the
+    policy as it is then. The same request_id with another content meets REQUEST_ID_REUSED.
+
+    Outcomes. IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and CREATE_OUTCOME_UNKNOWN are not final: repeat.
+    NOT_IMPORTED, ENABLED_UNATTRIBUTED and KEY_MATERIAL_ALREADY_BOUND are. After a failure before
+    anything was sent the same request_id starts over.
 
     There is no RPC for the KMS's DeleteKeyMaterial: on Dedicated KMS it does not exist. The material
     lies in the customer's HSM cluster and goes only with its CMK (ScheduleKeyDeletion).
@@ -63,24 +70,26 @@ class KeyBrokerServiceStub:
     token, generates material of the CMK's length in memory, wraps it, imports it, wipes it, and
     waits until the CMK is Enabled. The material never leaves the broker in the clear.
 
-    Idempotency: none in this version. A second call for the same CMK meets
-    KEY_MATERIAL_ALREADY_BOUND or IMPORT_IN_PROGRESS; a second call with new_key creates another CMK.
-    Retry: yes after KMS_THROTTLED, KMS_UNAVAILABLE and BROKER_OVERLOADED; with new_key only if
-    metadata has no created_key_id (otherwise go on with that id as key_id). Never after
-    IMPORT_UNRESOLVED: look with DescribeKey.
+    Idempotency: by request_id. A repeat never generates other material while the first may still be
+    bound, and never creates a second CMK without allow_second_key.
+    Retry: yes, with the same request_id, after IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
+    CREATE_OUTCOME_UNKNOWN and every reason that is retryable in docs/errors.md.
     Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
     KEY_PENDING_DELETION, KEY_DISABLED, KEY_MATERIAL_ALREADY_BOUND, KEY_STATE_CONFLICT,
     ALIAS_ALREADY_EXISTS, WRAPPING_ALGORITHM_FORBIDDEN, IMPORT_TOKEN_INVALID, IMPORT_TOKEN_EXPIRED,
     GENERATED_MATERIAL_REFUSED, WRAPPING_PUBLIC_KEY_REJECTED, IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
-    CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
+    CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, REQUEST_ID_REUSED, NOT_IMPORTED,
+    ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
     """
     CreateExternalKey: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.CreateExternalKeyRequest, _key_broker_service_pb2.CreateExternalKeyResponse]
     """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
 
-    Idempotency: none; the KMS knows no idempotency token for it, each call creates a CMK.
-    Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED, if metadata has no created_key_id: with one
-    the CMK exists and only its alias failed. After CREATE_OUTCOME_UNKNOWN look for the CMK first.
-    Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
+    Idempotency: by request_id. The KMS knows no idempotency token, so the CMK carries a tag
+    ("keybroker.request") by which it is found again after a lost answer.
+    Retry: yes, with the same request_id, after CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN,
+    IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
+    Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, IMPORT_IN_PROGRESS,
+    REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
     """
     GetImportParameters: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportParametersRequest, _key_broker_service_pb2.GetImportParametersResponse]
     """Gets a wrapping public key and its import token for a CMK that is PENDING_IMPORT, for callers who
@@ -91,18 +100,43 @@ class KeyBrokerServiceStub:
     Idempotency: a read. Retry: yes.
     Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
     KEY_PENDING_DELETION, KEY_DISABLED, KEY_MATERIAL_ALREADY_BOUND, IMPORT_IN_PROGRESS,
-    WRAPPING_ALGORITHM_FORBIDDEN, WRAPPING_PUBLIC_KEY_REJECTED.
+    WRAPPING_ALGORITHM_FORBIDDEN, WRAPPING_PUBLIC_KEY_REJECTED, LEDGER_UNAVAILABLE,
+    LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
     """
     ImportWrappedKeyMaterial: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.ImportWrappedKeyMaterialRequest, _key_broker_service_pb2.ImportWrappedKeyMaterialResponse]
     """Imports material that the caller generated and wrapped with the public key and the algorithm of
     one GetImportParameters answer, and waits until the CMK is Enabled.
 
-    Idempotency: none in this version. Retry: repeating the identical token and wrapped key material
-    after IMPORT_UNRESOLVED is safe, the material being the same; it then meets
-    KEY_MATERIAL_ALREADY_BOUND if the first had arrived. Never wrap other material for the CMK
-    meanwhile.
+    Idempotency: by request_id. Retry: yes, with the same request_id, token and wrapped key material,
+    after IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
+    Never wrap other material for the CMK meanwhile.
     Reasons: as GetImportParameters, and KEY_STATE_CONFLICT, IMPORT_TOKEN_UNKNOWN, IMPORT_TOKEN_INVALID,
-    IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED.
+    IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED,
+    REQUEST_ID_REUSED, NOT_IMPORTED, ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE,
+    LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
+    """
+    GetImport: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportRequest, _key_broker_service_pb2.GetImportResponse]
+    """Reads what the broker has recorded of one of the caller's own requests. Asks the KMS nothing and
+    changes nothing: to have an unresolved import looked at now, repeat it.
+
+    Idempotency: a read. Retry: yes.
+    Reasons: REQUEST_NOT_FOUND, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
+    """
+    ListOrphanedKeys: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.ListOrphanedKeysRequest, _key_broker_service_pb2.ListOrphanedKeysResponse]
+    """Lists CMKs that carry this broker's tag and are still PENDING_IMPORT: what is left when a request
+    for a new CMK was given up.
+
+    Idempotency: a read. Retry: yes.
+    Reasons: LEDGER_UNAVAILABLE.
+    """
+    DeleteOrphanedKey: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.DeleteOrphanedKeyRequest, _key_broker_service_pb2.DeleteOrphanedKeyResponse]
+    """Schedules the deletion of such a CMK, and of no other: its tag must be one that this broker made
+    for a request that is over or was given up, no import may hold it, and a fresh look must show it
+    PENDING_IMPORT.
+
+    Idempotency: a second call meets NOT_AN_ORPHAN and changes nothing. Retry: as ScheduleKeyDeletion.
+    Reasons: NOT_AN_ORPHAN, IMPORT_IN_PROGRESS, those of ScheduleKeyDeletion, LEDGER_UNAVAILABLE,
+    LEDGER_RECORD_UNREADABLE.
     """
     DescribeKey: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.DescribeKeyRequest, _key_broker_service_pb2.DescribeKeyResponse]
     """Reads a CMK: origin, spec, state, instance, creation and deletion time. Takes an alias too.
@@ -146,8 +180,15 @@ class KeyBrokerServiceAsyncStub(KeyBrokerServiceStub):
     DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
     reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
-    Retries. A read can be repeated at any time. A call that changes state is never repeated by the
-    broker, and no client should repeat one without looking at its reason first: see each RPC.
+    Retries. A read can be repeated at any time. A request that changes a CMK's material or makes a CMK
+    is recorded under the caller and its request_id before anything is sent: repeating it, with the same
+    request_id and content, gives the recorded answer (replayed), or goes on where it stopped. Whatever
+    is lost or dies on the way, one request binds at most one material. Replays are judged by the
+    policy as it is then. The same request_id with another content meets REQUEST_ID_REUSED.
+
+    Outcomes. IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and CREATE_OUTCOME_UNKNOWN are not final: repeat.
+    NOT_IMPORTED, ENABLED_UNATTRIBUTED and KEY_MATERIAL_ALREADY_BOUND are. After a failure before
+    anything was sent the same request_id starts over.
 
     There is no RPC for the KMS's DeleteKeyMaterial: on Dedicated KMS it does not exist. The material
     lies in the customer's HSM cluster and goes only with its CMK (ScheduleKeyDeletion).
@@ -159,24 +200,26 @@ class KeyBrokerServiceAsyncStub(KeyBrokerServiceStub):
     token, generates material of the CMK's length in memory, wraps it, imports it, wipes it, and
     waits until the CMK is Enabled. The material never leaves the broker in the clear.
 
-    Idempotency: none in this version. A second call for the same CMK meets
-    KEY_MATERIAL_ALREADY_BOUND or IMPORT_IN_PROGRESS; a second call with new_key creates another CMK.
-    Retry: yes after KMS_THROTTLED, KMS_UNAVAILABLE and BROKER_OVERLOADED; with new_key only if
-    metadata has no created_key_id (otherwise go on with that id as key_id). Never after
-    IMPORT_UNRESOLVED: look with DescribeKey.
+    Idempotency: by request_id. A repeat never generates other material while the first may still be
+    bound, and never creates a second CMK without allow_second_key.
+    Retry: yes, with the same request_id, after IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
+    CREATE_OUTCOME_UNKNOWN and every reason that is retryable in docs/errors.md.
     Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
     KEY_PENDING_DELETION, KEY_DISABLED, KEY_MATERIAL_ALREADY_BOUND, KEY_STATE_CONFLICT,
     ALIAS_ALREADY_EXISTS, WRAPPING_ALGORITHM_FORBIDDEN, IMPORT_TOKEN_INVALID, IMPORT_TOKEN_EXPIRED,
     GENERATED_MATERIAL_REFUSED, WRAPPING_PUBLIC_KEY_REJECTED, IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
-    CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
+    CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, REQUEST_ID_REUSED, NOT_IMPORTED,
+    ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
     """
     CreateExternalKey: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.CreateExternalKeyRequest, _key_broker_service_pb2.CreateExternalKeyResponse]  # type: ignore[assignment]
     """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
 
-    Idempotency: none; the KMS knows no idempotency token for it, each call creates a CMK.
-    Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED, if metadata has no created_key_id: with one
-    the CMK exists and only its alias failed. After CREATE_OUTCOME_UNKNOWN look for the CMK first.
-    Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
+    Idempotency: by request_id. The KMS knows no idempotency token, so the CMK carries a tag
+    ("keybroker.request") by which it is found again after a lost answer.
+    Retry: yes, with the same request_id, after CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN,
+    IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
+    Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, IMPORT_IN_PROGRESS,
+    REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
     """
     GetImportParameters: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportParametersRequest, _key_broker_service_pb2.GetImportParametersResponse]  # type: ignore[assignment]
     """Gets a wrapping public key and its import token for a CMK that is PENDING_IMPORT, for callers who
@@ -187,18 +230,43 @@ class KeyBrokerServiceAsyncStub(KeyBrokerServiceStub):
     Idempotency: a read. Retry: yes.
     Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
     KEY_PENDING_DELETION, KEY_DISABLED, KEY_MATERIAL_ALREADY_BOUND, IMPORT_IN_PROGRESS,
-    WRAPPING_ALGORITHM_FORBIDDEN, WRAPPING_PUBLIC_KEY_REJECTED.
+    WRAPPING_ALGORITHM_FORBIDDEN, WRAPPING_PUBLIC_KEY_REJECTED, LEDGER_UNAVAILABLE,
+    LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
     """
     ImportWrappedKeyMaterial: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.ImportWrappedKeyMaterialRequest, _key_broker_service_pb2.ImportWrappedKeyMaterialResponse]  # type: ignore[assignment]
     """Imports material that the caller generated and wrapped with the public key and the algorithm of
     one GetImportParameters answer, and waits until the CMK is Enabled.
 
-    Idempotency: none in this version. Retry: repeating the identical token and wrapped key material
-    after IMPORT_UNRESOLVED is safe, the material being the same; it then meets
-    KEY_MATERIAL_ALREADY_BOUND if the first had arrived. Never wrap other material for the CMK
-    meanwhile.
+    Idempotency: by request_id. Retry: yes, with the same request_id, token and wrapped key material,
+    after IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
+    Never wrap other material for the CMK meanwhile.
     Reasons: as GetImportParameters, and KEY_STATE_CONFLICT, IMPORT_TOKEN_UNKNOWN, IMPORT_TOKEN_INVALID,
-    IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED.
+    IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED,
+    REQUEST_ID_REUSED, NOT_IMPORTED, ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE,
+    LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
+    """
+    GetImport: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportRequest, _key_broker_service_pb2.GetImportResponse]  # type: ignore[assignment]
+    """Reads what the broker has recorded of one of the caller's own requests. Asks the KMS nothing and
+    changes nothing: to have an unresolved import looked at now, repeat it.
+
+    Idempotency: a read. Retry: yes.
+    Reasons: REQUEST_NOT_FOUND, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
+    """
+    ListOrphanedKeys: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.ListOrphanedKeysRequest, _key_broker_service_pb2.ListOrphanedKeysResponse]  # type: ignore[assignment]
+    """Lists CMKs that carry this broker's tag and are still PENDING_IMPORT: what is left when a request
+    for a new CMK was given up.
+
+    Idempotency: a read. Retry: yes.
+    Reasons: LEDGER_UNAVAILABLE.
+    """
+    DeleteOrphanedKey: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.DeleteOrphanedKeyRequest, _key_broker_service_pb2.DeleteOrphanedKeyResponse]  # type: ignore[assignment]
+    """Schedules the deletion of such a CMK, and of no other: its tag must be one that this broker made
+    for a request that is over or was given up, no import may hold it, and a fresh look must show it
+    PENDING_IMPORT.
+
+    Idempotency: a second call meets NOT_AN_ORPHAN and changes nothing. Retry: as ScheduleKeyDeletion.
+    Reasons: NOT_AN_ORPHAN, IMPORT_IN_PROGRESS, those of ScheduleKeyDeletion, LEDGER_UNAVAILABLE,
+    LEDGER_RECORD_UNREADABLE.
     """
     DescribeKey: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.DescribeKeyRequest, _key_broker_service_pb2.DescribeKeyResponse]  # type: ignore[assignment]
     """Reads a CMK: origin, spec, state, instance, creation and deletion time. Takes an alias too.
@@ -241,8 +309,15 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
     DEADLINE_TOO_SHORT, INTERNAL, EMULATOR_NOT_ALLOWED, one of the CALLER_... or one of the KMS_...
     reasons; the comments below list the others. Nothing in an error is text of the KMS.
 
-    Retries. A read can be repeated at any time. A call that changes state is never repeated by the
-    broker, and no client should repeat one without looking at its reason first: see each RPC.
+    Retries. A read can be repeated at any time. A request that changes a CMK's material or makes a CMK
+    is recorded under the caller and its request_id before anything is sent: repeating it, with the same
+    request_id and content, gives the recorded answer (replayed), or goes on where it stopped. Whatever
+    is lost or dies on the way, one request binds at most one material. Replays are judged by the
+    policy as it is then. The same request_id with another content meets REQUEST_ID_REUSED.
+
+    Outcomes. IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and CREATE_OUTCOME_UNKNOWN are not final: repeat.
+    NOT_IMPORTED, ENABLED_UNATTRIBUTED and KEY_MATERIAL_ALREADY_BOUND are. After a failure before
+    anything was sent the same request_id starts over.
 
     There is no RPC for the KMS's DeleteKeyMaterial: on Dedicated KMS it does not exist. The material
     lies in the customer's HSM cluster and goes only with its CMK (ScheduleKeyDeletion).
@@ -258,16 +333,16 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         token, generates material of the CMK's length in memory, wraps it, imports it, wipes it, and
         waits until the CMK is Enabled. The material never leaves the broker in the clear.
 
-        Idempotency: none in this version. A second call for the same CMK meets
-        KEY_MATERIAL_ALREADY_BOUND or IMPORT_IN_PROGRESS; a second call with new_key creates another CMK.
-        Retry: yes after KMS_THROTTLED, KMS_UNAVAILABLE and BROKER_OVERLOADED; with new_key only if
-        metadata has no created_key_id (otherwise go on with that id as key_id). Never after
-        IMPORT_UNRESOLVED: look with DescribeKey.
+        Idempotency: by request_id. A repeat never generates other material while the first may still be
+        bound, and never creates a second CMK without allow_second_key.
+        Retry: yes, with the same request_id, after IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
+        CREATE_OUTCOME_UNKNOWN and every reason that is retryable in docs/errors.md.
         Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
         KEY_PENDING_DELETION, KEY_DISABLED, KEY_MATERIAL_ALREADY_BOUND, KEY_STATE_CONFLICT,
         ALIAS_ALREADY_EXISTS, WRAPPING_ALGORITHM_FORBIDDEN, IMPORT_TOKEN_INVALID, IMPORT_TOKEN_EXPIRED,
         GENERATED_MATERIAL_REFUSED, WRAPPING_PUBLIC_KEY_REJECTED, IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
-        CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
+        CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, REQUEST_ID_REUSED, NOT_IMPORTED,
+        ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
         """
 
     @_abc_1.abstractmethod
@@ -278,10 +353,12 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_broker_service_pb2.CreateExternalKeyResponse, _abc.Awaitable[_key_broker_service_pb2.CreateExternalKeyResponse]]:
         """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
 
-        Idempotency: none; the KMS knows no idempotency token for it, each call creates a CMK.
-        Retry: yes after KMS_THROTTLED and BROKER_OVERLOADED, if metadata has no created_key_id: with one
-        the CMK exists and only its alias failed. After CREATE_OUTCOME_UNKNOWN look for the CMK first.
-        Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN.
+        Idempotency: by request_id. The KMS knows no idempotency token, so the CMK carries a tag
+        ("keybroker.request") by which it is found again after a lost answer.
+        Retry: yes, with the same request_id, after CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN,
+        IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
+        Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, IMPORT_IN_PROGRESS,
+        REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
         """
 
     @_abc_1.abstractmethod
@@ -298,7 +375,8 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         Idempotency: a read. Retry: yes.
         Reasons: KEY_NOT_FOUND, KEY_ORIGIN_NOT_EXTERNAL, KEY_SPEC_UNSUPPORTED, KEY_NOT_ON_INSTANCE,
         KEY_PENDING_DELETION, KEY_DISABLED, KEY_MATERIAL_ALREADY_BOUND, IMPORT_IN_PROGRESS,
-        WRAPPING_ALGORITHM_FORBIDDEN, WRAPPING_PUBLIC_KEY_REJECTED.
+        WRAPPING_ALGORITHM_FORBIDDEN, WRAPPING_PUBLIC_KEY_REJECTED, LEDGER_UNAVAILABLE,
+        LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
         """
 
     @_abc_1.abstractmethod
@@ -310,12 +388,54 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Imports material that the caller generated and wrapped with the public key and the algorithm of
         one GetImportParameters answer, and waits until the CMK is Enabled.
 
-        Idempotency: none in this version. Retry: repeating the identical token and wrapped key material
-        after IMPORT_UNRESOLVED is safe, the material being the same; it then meets
-        KEY_MATERIAL_ALREADY_BOUND if the first had arrived. Never wrap other material for the CMK
-        meanwhile.
+        Idempotency: by request_id. Retry: yes, with the same request_id, token and wrapped key material,
+        after IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
+        Never wrap other material for the CMK meanwhile.
         Reasons: as GetImportParameters, and KEY_STATE_CONFLICT, IMPORT_TOKEN_UNKNOWN, IMPORT_TOKEN_INVALID,
-        IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED.
+        IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED,
+        REQUEST_ID_REUSED, NOT_IMPORTED, ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE,
+        LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetImport(
+        self,
+        request: _key_broker_service_pb2.GetImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_broker_service_pb2.GetImportResponse, _abc.Awaitable[_key_broker_service_pb2.GetImportResponse]]:
+        """Reads what the broker has recorded of one of the caller's own requests. Asks the KMS nothing and
+        changes nothing: to have an unresolved import looked at now, repeat it.
+
+        Idempotency: a read. Retry: yes.
+        Reasons: REQUEST_NOT_FOUND, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOrphanedKeys(
+        self,
+        request: _key_broker_service_pb2.ListOrphanedKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_broker_service_pb2.ListOrphanedKeysResponse, _abc.Awaitable[_key_broker_service_pb2.ListOrphanedKeysResponse]]:
+        """Lists CMKs that carry this broker's tag and are still PENDING_IMPORT: what is left when a request
+        for a new CMK was given up.
+
+        Idempotency: a read. Retry: yes.
+        Reasons: LEDGER_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteOrphanedKey(
+        self,
+        request: _key_broker_service_pb2.DeleteOrphanedKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_broker_service_pb2.DeleteOrphanedKeyResponse, _abc.Awaitable[_key_broker_service_pb2.DeleteOrphanedKeyResponse]]:
+        """Schedules the deletion of such a CMK, and of no other: its tag must be one that this broker made
+        for a request that is over or was given up, no import may hold it, and a fresh look must show it
+        PENDING_IMPORT.
+
+        Idempotency: a second call meets NOT_AN_ORPHAN and changes nothing. Retry: as ScheduleKeyDeletion.
+        Reasons: NOT_AN_ORPHAN, IMPORT_IN_PROGRESS, those of ScheduleKeyDeletion, LEDGER_UNAVAILABLE,
+        LEDGER_RECORD_UNREADABLE.
         """
 
     @_abc_1.abstractmethod

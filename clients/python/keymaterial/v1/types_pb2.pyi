@@ -45,6 +45,20 @@ class ImportEvidence(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMPORT_EVIDENCE_PROVED: _ClassVar[ImportEvidence]
     IMPORT_EVIDENCE_SOLE_IMPORTER: _ClassVar[ImportEvidence]
 
+class RequestState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REQUEST_STATE_UNSPECIFIED: _ClassVar[RequestState]
+    REQUEST_STATE_CREATING: _ClassVar[RequestState]
+    REQUEST_STATE_RELEASED: _ClassVar[RequestState]
+    REQUEST_STATE_CLAIMED: _ClassVar[RequestState]
+    REQUEST_STATE_PREPARED: _ClassVar[RequestState]
+    REQUEST_STATE_ACCEPTED: _ClassVar[RequestState]
+    REQUEST_STATE_IMPORTED: _ClassVar[RequestState]
+    REQUEST_STATE_ENABLED_UNATTRIBUTED: _ClassVar[RequestState]
+    REQUEST_STATE_NOT_IMPORTED: _ClassVar[RequestState]
+    REQUEST_STATE_ALREADY_BOUND: _ClassVar[RequestState]
+    REQUEST_STATE_CREATED: _ClassVar[RequestState]
+
 class ParametersSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PARAMETERS_SOURCE_UNSPECIFIED: _ClassVar[ParametersSource]
@@ -74,6 +88,17 @@ IMPORT_EVIDENCE_UNSPECIFIED: ImportEvidence
 IMPORT_EVIDENCE_ACCEPTED: ImportEvidence
 IMPORT_EVIDENCE_PROVED: ImportEvidence
 IMPORT_EVIDENCE_SOLE_IMPORTER: ImportEvidence
+REQUEST_STATE_UNSPECIFIED: RequestState
+REQUEST_STATE_CREATING: RequestState
+REQUEST_STATE_RELEASED: RequestState
+REQUEST_STATE_CLAIMED: RequestState
+REQUEST_STATE_PREPARED: RequestState
+REQUEST_STATE_ACCEPTED: RequestState
+REQUEST_STATE_IMPORTED: RequestState
+REQUEST_STATE_ENABLED_UNATTRIBUTED: RequestState
+REQUEST_STATE_NOT_IMPORTED: RequestState
+REQUEST_STATE_ALREADY_BOUND: RequestState
+REQUEST_STATE_CREATED: RequestState
 PARAMETERS_SOURCE_UNSPECIFIED: ParametersSource
 PARAMETERS_SOURCE_CACHED: ParametersSource
 PARAMETERS_SOURCE_FETCHED: ParametersSource
