@@ -112,6 +112,7 @@ class Attempt:
     creation: Creation | None = None
     first: bool = False  # no earlier attempt for this CMK, no pair handed out, PendingImport seen before it
     restored: bool = False
+    material_id: str = ""  # tells this attempt's material from that of an earlier start of the same request
     algorithm: str = ""  # the KMS's name; empty: not known (a token that is not the broker's)
     parameters: str = ""  # cached or fetched
     sends: int = 0
