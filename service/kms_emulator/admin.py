@@ -6,14 +6,15 @@ whose `error` names it. docs/emulator.md shows the requests.
 
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kms_emulator.call_record import CallRecord
+from kms_emulator.call_record import LoggedCall
 from kms_emulator.clock import utc_text
 from kms_emulator.faults import Fault
 from kms_emulator.http_server import EmulatorHandler, EmulatorServer
 from kms_emulator.kms import Kms
+from kms_emulator.kms_server import KmsServer
 from kms_emulator.wire import json_reply
 
 Body = Mapping[str, Any]
@@ -21,10 +22,10 @@ Reply = Mapping[str, object]
 
 
 class AdminServer(EmulatorServer):
-    """Serves the switches of one Kms to whoever knows `token`."""
+    """Serves the switches of one Kms and its `server` to whoever knows `token`."""
 
-    def __init__(self, address: tuple[str, int], kms: Kms, record: CallRecord, token: str) -> None:
-        self.routes = _Switches(kms, record).routes()
+    def __init__(self, address: tuple[str, int], kms: Kms, server: KmsServer, token: str) -> None:
+        self.routes = {**_Switches(kms, server).routes(), **_CallSwitches(server).routes()}
         self._expected = f"Bearer {token}".encode()
         super().__init__(address, _AdminHandler, kms.clock)
 
@@ -34,9 +35,9 @@ class AdminServer(EmulatorServer):
 
 
 class _Switches:
-    def __init__(self, kms: Kms, record: CallRecord) -> None:
+    def __init__(self, kms: Kms, server: KmsServer) -> None:
         self._kms = kms
-        self._record = record
+        self._record = server.gateway.record
 
     def routes(self) -> Mapping[tuple[str, str], Callable[[Body], Reply]]:
         return {
@@ -98,6 +99,49 @@ class _Switches:
             raise ValueError(f"unknown field: {', '.join(unknown)}")
         self._kms.quotas.configure(mode=body.get("mode"), limits=body.get("limits"))
         return self._quotas(body)
+
+
+class _CallSwitches:
+    """What concerns calls that are being served, and the connections they come by."""
+
+    def __init__(self, server: KmsServer) -> None:
+        self._server = server
+        self._effects = server.gateway.effects
+
+    def routes(self) -> Mapping[tuple[str, str], Callable[[Body], Reply]]:
+        return {
+            ("GET", "/held"): self._held,
+            ("POST", "/faults/release"): self._release,
+            ("GET", "/late"): self._late,
+            ("POST", "/faults/land"): self._land,
+            ("POST", "/pause"): self._pause,
+            ("POST", "/resume"): self._resume,
+        }
+
+    def _held(self, _: Body) -> Reply:
+        return {"held": self._effects.held.operations()}
+
+    def _release(self, _: Body) -> Reply:
+        return {"released": self._effects.held.release()}
+
+    def _late(self, _: Body) -> Reply:
+        late = self._effects.late
+        return {"under_way": late.operations(), "landed": _shown(late.landed())}
+
+    def _land(self, _: Body) -> Reply:
+        return {"landed": _shown(self._effects.late.land())}
+
+    def _pause(self, _: Body) -> Reply:
+        self._server.pause()
+        return {"paused": True}
+
+    def _resume(self, _: Body) -> Reply:
+        self._server.resume()
+        return {"paused": False}
+
+
+def _shown(calls: Iterable[LoggedCall]) -> list[dict[str, object]]:
+    return [call._asdict() for call in calls]
 
 
 class _AdminHandler(EmulatorHandler):

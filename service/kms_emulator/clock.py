@@ -5,6 +5,7 @@ Delays of the fault dial are real seconds and do not.
 """
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 
@@ -14,6 +15,7 @@ class Clock:
     def __init__(self, offset_seconds: float = 0.0) -> None:
         self._lock = threading.Lock()
         self._offset = timedelta(seconds=offset_seconds)
+        self._listeners: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
         """The current instant, UTC-aware."""
@@ -25,9 +27,15 @@ class Clock:
         return self._offset.total_seconds()
 
     def advance(self, seconds: float) -> None:
-        """Move the clock by `seconds`; negative moves it back."""
+        """Move the clock by `seconds`; negative moves it back. Returns when everybody who listens has acted on it."""
         with self._lock:
             self._offset += timedelta(seconds=seconds)
+        for listener in self._listeners:
+            listener()
+
+    def when_moved(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each move, in the mover's thread."""
+        self._listeners.append(listener)
 
 
 def utc_text(instant: datetime | None) -> str:

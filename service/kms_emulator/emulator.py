@@ -10,7 +10,8 @@ from typing import Self
 from kms_emulator.admin import AdminServer
 from kms_emulator.call_record import CallRecord, LoggedCall
 from kms_emulator.clock import Clock
-from kms_emulator.faults import FaultDial
+from kms_emulator.fault_dial import FaultDial
+from kms_emulator.fault_effects import FaultEffects
 from kms_emulator.gateway import Gateway
 from kms_emulator.http_server import EmulatorServer, check_loopback, tls_context
 from kms_emulator.kms import Kms
@@ -58,20 +59,40 @@ class Emulator(Seeding):
         if self._server is not None:
             raise RuntimeError("the emulator is running")
         self._stopping.clear()
+        self._effects.held.reopen()
         self._server = KmsServer((self.settings.host, self._port), self._gateway, self._kms.clock, self._tls)
         self._port = self._server.server_port
         self._server.start()
+        self._effects.late.start()
         if self._admin_port is not None:
-            self._start_admin(self._admin_port)
+            self._start_admin(self._admin_port, self._server)
 
     def stop(self) -> None:
-        """Close every socket and wait for every thread; a delay fault that is being served ends early."""
+        """Close every socket and wait for every thread.
+
+        A call that is delayed or held goes on at once. Late calls that have not landed stay under way and may land
+        after the next start.
+        """
         self._stopping.set()
+        self._effects.held.close()
         servers: tuple[EmulatorServer | None, ...] = (self._server, self._admin)
         for server in servers:
             if server is not None:
                 server.stop()
         self._server = self._admin = None
+        self._effects.late.stop()
+
+    def pause(self) -> None:
+        """Refuse connections to the KMS and shut those there are, until `resume`.
+
+        Everything else goes on: calls that are being served (their answers go nowhere), held and late calls, the admin
+        API. May be called from any thread.
+        """
+        self._running().pause()
+
+    def resume(self) -> None:
+        """Listen again on the same port; OSError when somebody else has taken it meanwhile."""
+        self._running().resume()
 
     @property
     def endpoint(self) -> str:
@@ -130,12 +151,49 @@ class Emulator(Seeding):
         return self._server.in_flight.count if self._server is not None else 0
 
     @property
+    def held(self) -> list[str]:
+        """Operations of the calls that a hold fault holds now, in the order of their arrival."""
+        return self._effects.held.operations()
+
+    def wait_until_held(self, count: int = 1, *, timeout_seconds: float = 10.0) -> None:
+        """Return as soon as `count` calls are held; TimeoutError when that takes too long."""
+        if not self._effects.held.wait_for(count, timeout_seconds):
+            raise TimeoutError(f"held after {timeout_seconds} s: {self.held}")
+
+    def release_held(self) -> list[str]:
+        """Let the held calls go on, and name their operations; a call that comes later may be held again."""
+        return self._effects.held.release()
+
+    @property
+    def under_way(self) -> list[str]:
+        """Operations of the late calls that have not landed yet, in the order of their arrival."""
+        return self._effects.late.operations()
+
+    @property
+    def landed(self) -> list[LoggedCall]:
+        """The late calls that have landed: (operation, key id, HTTP status that nobody was told)."""
+        return self._effects.late.landed()
+
+    def land_late(self) -> list[LoggedCall]:
+        """Land every late call now, in the order of arrival, in this thread."""
+        return self._effects.late.land()
+
+    @property
     def _record(self) -> CallRecord:
         return self._gateway.record
 
-    def _start_admin(self, port: int) -> None:
+    @property
+    def _effects(self) -> FaultEffects:
+        return self._gateway.effects
+
+    def _running(self) -> KmsServer:
+        if self._server is None:
+            raise RuntimeError("the emulator is stopped")
+        return self._server
+
+    def _start_admin(self, port: int, server: KmsServer) -> None:
         try:
-            self._admin = AdminServer((ADMIN_HOST, port), self._kms, self._record, self.admin_token)
+            self._admin = AdminServer((ADMIN_HOST, port), self._kms, server, self.admin_token)
         except OSError:
             self.stop()
             raise

@@ -1,13 +1,11 @@
-"""The fault dial: what goes wrong, where, and how often.
+"""One fault of the dial: what goes wrong, where, and how often.
 
-A transport fault strikes one operation before its commit (nothing happened) or after it (it happened, the answer is
-not what it should be). A public-key fault makes GetParametersForImport give a wrapping public key that a careful
-client refuses.
+A fault of the call strikes one operation before its commit (nothing happened yet) or after it (it happened, the answer
+is not what it should be). A public-key fault makes GetParametersForImport give a wrapping public key that a careful
+client refuses. What a struck call then suffers is kms_emulator.fault_effects.
 """
 
-import random
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Literal, get_args
 
@@ -16,7 +14,11 @@ from kms_emulator.errors import rule_for_code
 When = Literal["before", "after"]
 Action = Literal[
     "drop",
+    "reset",
     "delay",
+    "hold",
+    "late",
+    "foreign_import",
     "error",
     "truncated",
     "garbage",
@@ -30,7 +32,13 @@ Action = Literal[
 
 ACTION_MEANINGS: Mapping[str, str] = {
     "drop": "close the connection without an answer",
+    "reset": "reset the connection (RST) without an answer",
     "delay": "wait `delay_seconds` (real time), then go on",
+    "hold": "wait until the held calls are released, then go on",
+    "late": "before only: no answer, after `delay_seconds` (real time) close the connection; the call is checked and "
+    "performed `late_seconds` after its arrival, by real time or a moved clock (0: when late calls are told to land); "
+    "with `checked_first` an ImportKeyMaterial is checked on arrival and binds then",
+    "foreign_import": "another importer binds random material to the call's CMK, if it has none; then go on",
     "error": "answer `status` and `code`; the error table gives what is left out",
     "truncated": "full Content-Length, half the body, then close",
     "garbage": "200 with a body that is not JSON",
@@ -43,7 +51,11 @@ ACTION_MEANINGS: Mapping[str, str] = {
 }
 
 ANY_OPERATION = "*"
+CHECKED_FIRST_OPERATION = "ImportKeyMaterial"
+"""The operation whose checks and commit can lie apart: the others have nothing that ages in between."""
+
 _PUBLIC_KEY_PREFIX = "public_key_"
+_ACCEPTED_TYPES: Mapping[object, tuple[type, ...]] = {float: (int, float), int: (int,), bool: (bool,)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,7 @@ class Fault:
 
     It strikes `count` times (0 = for ever) after letting `skip` matching calls pass, each time with `probability`.
     `when` means nothing for a public-key fault. `retry_after_ms` adds header x-acs-retry-after to an error.
+    `late_seconds` and `checked_first` belong to a late fault; `checked_first` names ImportKeyMaterial as its operation.
     ValueError or TypeError names the field that does not fit.
     """
 
@@ -62,6 +75,8 @@ class Fault:
     skip: int = 0
     probability: float = 1.0
     delay_seconds: float = 0.0
+    late_seconds: float = 0.0
+    checked_first: bool = False
     status: int = 0
     code: str = ""
     message: str = ""
@@ -71,6 +86,15 @@ class Fault:
     def __post_init__(self) -> None:
         for item in fields(self):
             _check_type(item.name, getattr(self, item.name), item.type)
+        self._check_values()
+        self._check_late()
+
+    @property
+    def public_key(self) -> bool:
+        """Whether it changes the wrapping public key instead of the transport."""
+        return self.action.startswith(_PUBLIC_KEY_PREFIX)
+
+    def _check_values(self) -> None:
         if self.when not in get_args(When):
             raise ValueError("when must be before or after")
         if self.action not in get_args(Action):
@@ -80,10 +104,11 @@ class Fault:
         if self.action == "error" and not self.status and rule_for_code(self.code) is None:
             raise ValueError("an error needs status, or a code of the error table")
 
-    @property
-    def public_key(self) -> bool:
-        """Whether it changes the wrapping public key instead of the transport."""
-        return self.action.startswith(_PUBLIC_KEY_PREFIX)
+    def _check_late(self) -> None:
+        if self.action == "late" and self.when != "before":
+            raise ValueError("when must be before for a late fault")
+        if self.checked_first and (self.action, self.operation) != ("late", CHECKED_FIRST_OPERATION):
+            raise ValueError(f"checked_first needs action late and operation {CHECKED_FIRST_OPERATION}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> "Fault":
@@ -104,7 +129,7 @@ class Fault:
             name, _, value = assignment.partition("=")
             convert = types.get(name, str)
             try:
-                values[name] = convert(value)
+                values[name] = _flag(value) if convert is bool else convert(value)
             except ValueError as error:
                 raise ValueError(f"{name} must be of type {convert.__name__}") from error
         return cls.from_mapping(values)
@@ -114,70 +139,15 @@ class Fault:
         return asdict(self)
 
 
+def _flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError(text)
+    return text == "true"
+
+
 def _check_type(name: str, value: object, declared: object) -> None:
-    wanted: tuple[type, ...] = (int, float) if declared is float else (int,) if declared is int else (str,)
-    if isinstance(value, bool) or not isinstance(value, wanted):
+    wanted = _ACCEPTED_TYPES.get(declared, (str,))
+    if isinstance(value, bool) != (declared is bool) or not isinstance(value, wanted):
         raise TypeError(f"{name} must be of type {wanted[-1].__name__}")
     if isinstance(value, int | float) and not 0 <= value < float("inf"):
         raise ValueError(f"{name} must not be negative")
-
-
-@dataclass(slots=True)
-class _Armed:
-    fault: Fault
-    seen: int = 0
-    struck: int = 0
-
-    @property
-    def spent(self) -> bool:
-        return 0 < self.fault.count <= self.struck
-
-
-class FaultDial:
-    """The faults in force, in the order they were added; safe to use from many threads."""
-
-    def __init__(self, faults: Iterable[Fault] = (), *, seed: int | None = None) -> None:
-        self._lock = threading.Lock()
-        self._random = random.Random(seed)  # noqa: S311 -- chance of a fault, nothing secret
-        self._armed: list[_Armed] = [_Armed(fault) for fault in faults]
-
-    def add(self, fault: Fault) -> None:
-        """Arm one more fault."""
-        with self._lock:
-            self._armed.append(_Armed(fault))
-
-    def clear(self) -> None:
-        """Disarm all."""
-        with self._lock:
-            self._armed.clear()
-
-    def armed(self) -> list[tuple[Fault, int]]:
-        """Faults that may still strike, each with how often it has struck."""
-        with self._lock:
-            return [(entry.fault, entry.struck) for entry in self._armed]
-
-    def strike(self, operation: str, when: When) -> list[Fault]:
-        """The transport faults that strike this call at this moment."""
-        return self._strike(lambda fault: not fault.public_key and fault.when == when, operation)
-
-    def strike_public_key(self, operation: str) -> Fault | None:
-        """The public-key fault that strikes this call, if any."""
-        return next(iter(self._strike(lambda fault: fault.public_key, operation)), None)
-
-    def _strike(self, concerns: Callable[[Fault], bool], operation: str) -> list[Fault]:
-        with self._lock:
-            matching = [
-                entry
-                for entry in self._armed
-                if entry.fault.operation in {ANY_OPERATION, operation} and concerns(entry.fault)
-            ]
-            struck = [entry.fault for entry in matching if self._hits(entry)]
-            self._armed = [entry for entry in self._armed if not entry.spent]
-            return struck
-
-    def _hits(self, entry: _Armed) -> bool:
-        entry.seen += 1
-        if entry.seen <= entry.fault.skip or self._random.random() >= entry.fault.probability:
-            return False
-        entry.struck += 1
-        return True

@@ -181,7 +181,8 @@ def _operations_of(quota: str) -> list[str]:
 
 def _faults() -> str:
     rows = [(f"`{action}`", meaning) for action, meaning in ACTION_MEANINGS.items()]
-    return _table(("action", "what happens"), rows)
+    text = "Never by itself. A fault strikes before or after the commit of a call, as its `when` says."
+    return f"{text}\n\n{_table(('action', 'what happens'), rows)}"
 
 
 def _traits(traits: Iterable[Trait]) -> str:

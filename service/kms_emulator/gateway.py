@@ -3,19 +3,17 @@
 Order: method, path, action and version → authentication → quota → faults before → operation → faults after.
 """
 
-import logging
 from collections.abc import Callable
 
 from kms_emulator.authentication import Authenticator
 from kms_emulator.call_record import CallRecord, LoggedCall
 from kms_emulator.errors import KmsError
-from kms_emulator.faults import Fault
+from kms_emulator.fault_effects import FaultEffects
 from kms_emulator.kms import Kms
 from kms_emulator.operation import API_VERSION, Call, Operation
 from kms_emulator.operations import OPERATIONS, UNKNOWN_OPERATION
-from kms_emulator.wire import HttpReply, HttpRequest, broken_reply, error_reply, success_reply
-
-_log = logging.getLogger(__name__)
+from kms_emulator.performing import perform
+from kms_emulator.wire import HttpReply, HttpRequest, error_reply, success_reply
 
 
 class Gateway:
@@ -23,8 +21,8 @@ class Gateway:
 
     def __init__(self, kms: Kms, wait: Callable[[float], object]) -> None:
         self.record = CallRecord()
+        self.effects = FaultEffects(kms, wait)
         self._kms = kms
-        self._wait = wait
         self._authenticator = Authenticator(kms.settings.access_keys)
 
     def answer(self, request: HttpRequest) -> tuple[HttpReply, LoggedCall]:
@@ -33,7 +31,7 @@ class Gateway:
         if call.operation is not UNKNOWN_OPERATION:
             self.record.count(call.operation.name)
         reply = self._reply(call, request)
-        status = 0 if reply.transport == "dropped" else reply.status
+        status = 0 if reply.transport in {"dropped", "reset"} else reply.status
         logged = LoggedCall(call.operation.name, call.key_id, status)
         self.record.answered(logged)
         return reply, logged
@@ -52,31 +50,12 @@ class Gateway:
         return self._with_faults(call)
 
     def _with_faults(self, call: Call) -> HttpReply:
-        faults = self._kms.faults
-        broken = self._broken(faults.strike(call.operation.name, "before"), success_reply({}))
+        dial, name = self._kms.faults, call.operation.name
+        broken = self.effects.apply(dial.strike(name, "before"), call, success_reply({}))
         if broken is not None:
             return broken
-        reply = self._perform(call)
-        return self._broken(faults.strike(call.operation.name, "after"), reply) or reply
-
-    def _perform(self, call: Call) -> HttpReply:
-        try:
-            return success_reply(self._kms.execute(call))
-        except KmsError as error:
-            return error_reply(error)
-        except Exception:  # noqa: BLE001 -- a defect of ours is answered like one of the KMS
-            _log.exception("the emulator failed in %s", call.operation.name)
-            return error_reply(KmsError("InternalFailure"))
-
-    def _broken(self, faults: list[Fault], reply: HttpReply) -> HttpReply | None:
-        """What the faults make of `reply`; None when they do no more than delay it."""
-        broken = None
-        for fault in faults:
-            if fault.action == "delay":
-                self._wait(fault.delay_seconds)
-            else:
-                broken = broken or broken_reply(fault, reply)
-        return broken
+        reply = perform(self._kms, call)
+        return self.effects.apply(dial.strike(name, "after"), call, reply) or reply
 
 
 def _check_named(operation: Operation, request: HttpRequest) -> None:

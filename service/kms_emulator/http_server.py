@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import socket
 import ssl
+import struct
 import sys
 import threading
 from http import HTTPStatus
@@ -23,6 +24,8 @@ MAX_BODY_BYTES = 1024 * 1024
 IDLE_TIMEOUT_SECONDS = 60.0
 
 _SHUTDOWN_POLL_SECONDS = 0.02
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""struct linger: on, 0 s. A close then discards what was not sent and answers RST. Source: socket(7)."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,9 +48,12 @@ def tls_context(certificate_path: Path, key_path: Path) -> ssl.SSLContext:
 
 
 class EmulatorServer(ThreadingHTTPServer):
-    """One listening socket; every connection has a daemon thread that `stop` waits for."""
+    """One listening socket; every connection has a daemon thread that `stop` waits for.
 
-    request_queue_size = 256
+    The listening socket's queue holds a burst of clients; the kernel cuts it to net.core.somaxconn.
+    """
+
+    request_queue_size = 4096
     daemon_threads = True
 
     def __init__(
@@ -63,24 +69,46 @@ class EmulatorServer(ThreadingHTTPServer):
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._connections_lock = threading.Lock()
         super().__init__(address, handler)
-        self._accepting = threading.Thread(
-            target=self.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,), name=handler.__name__, daemon=True
-        )
+        self._accepting: threading.Thread | None = None
 
     def start(self) -> None:
         """Serve in a thread of its own."""
+        self._accepting = threading.Thread(
+            target=self.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,), name=type(self).__name__, daemon=True
+        )
         self._accepting.start()
 
     def stop(self) -> None:
         """Close the listening socket and every connection, and wait for their threads."""
-        self.shutdown()
-        self.server_close()
-        self._accepting.join()
+        self.pause()
         with self._connections_lock:
-            open_connections = dict(self._connections)
-        for connection, thread in open_connections.items():
-            _shut(connection)
+            threads = list(self._connections.values())
+        for thread in threads:
             thread.join()
+
+    def pause(self) -> None:
+        """Refuse new connections and shut those there are; a call that is being served goes on without its client."""
+        accepting, self._accepting = self._accepting, None
+        if accepting is not None:
+            self.shutdown()
+            accepting.join()
+        self.server_close()
+        with self._connections_lock:
+            for connection in self._connections:
+                _shut(connection)
+
+    def resume(self) -> None:
+        """Listen again on the same port after `pause`; OSError when somebody else has taken it."""
+        if self._accepting is not None:
+            return
+        self.socket = socket.socket(self.address_family, self.socket_type)
+        try:
+            self.server_bind()
+            self.server_activate()
+        except OSError:
+            self.server_close()
+            raise
+        self.start()
 
     def server_bind(self) -> None:
         """Bind without the reverse name lookup of HTTPServer, which may take seconds."""
@@ -102,8 +130,11 @@ class EmulatorServer(ThreadingHTTPServer):
         thread.start()
 
     def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 -- the base's type
-        """Close one connection and forget it."""
-        super().shutdown_request(request)
+        """Close one connection and forget it; one that is to be reset must not send a FIN before its RST."""
+        if _is_to_be_reset(request):
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
         with self._connections_lock:
             self._connections.pop(request, None)
 
@@ -120,6 +151,13 @@ def _shut(connection: socket.socket) -> None:
         )  # SSLSocket's own pulls the TLS state from under the reader
     except OSError:
         return
+
+
+def _is_to_be_reset(connection: socket.socket) -> bool:
+    try:
+        return connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_RESET_ON_CLOSE)) == _RESET_ON_CLOSE
+    except OSError:
+        return False
 
 
 class EmulatorHandler(BaseHTTPRequestHandler):
@@ -161,8 +199,10 @@ class EmulatorHandler(BaseHTTPRequestHandler):
 
     def send_reply(self, reply: HttpReply) -> None:
         """Write one reply as far as its transport says."""
-        if reply.transport == "dropped":
+        if reply.transport in {"dropped", "reset"}:
             self.close_connection = True
+            if reply.transport == "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             return
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)

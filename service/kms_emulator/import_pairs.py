@@ -11,9 +11,10 @@ import hmac
 import secrets
 import struct
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -36,6 +37,13 @@ class ImportPair:
     expires_at: datetime
 
 
+class IssuedPair(NamedTuple):
+    """When one pair was issued and when it expires, by the emulator's clock; UTC-aware."""
+
+    issued_at: datetime
+    expires_at: datetime
+
+
 class ImportPairs:
     """All pairs issued by one emulator; an expired pair is dropped when a newer one is issued."""
 
@@ -43,6 +51,7 @@ class ImportPairs:
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._pairs: OrderedDict[bytes, ImportPair] = OrderedDict()
+        self._issued: defaultdict[str, list[IssuedPair]] = defaultdict(list)
 
     def issue(self, key_id: str, private_key: rsa.RSAPrivateKey, wrapping_algorithm: str, now: datetime) -> ImportPair:
         """Bind `private_key` and a new token to the CMK for 24 hours; the expiry has whole seconds, as it is shown."""
@@ -53,7 +62,13 @@ class ImportPairs:
         with self._lock:
             self._drop_expired(now)
             self._pairs[pair_id] = pair
+            self._issued[key_id].append(IssuedPair(now, expires_at))
         return pair
+
+    def issued(self, key_id: str) -> list[IssuedPair]:
+        """When pairs were issued for this CMK, expired ones too, in the order of issue."""
+        with self._lock:
+            return list(self._issued.get(key_id, ()))
 
     def redeem(self, import_token: str, key_id: str, now: datetime) -> ImportPair:
         """The pair behind a token.

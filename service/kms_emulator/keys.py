@@ -41,7 +41,8 @@ class Key:
     """One CMK.
 
     `bound_material` is the first material that was imported and stays for ever; `material` is what encrypts now
-    (None before the first import and after deletion or expiry of the material).
+    (None before the first import and after deletion or expiry of the material). `accepted_materials` is the evidence:
+    every different material that was ever bound, noted apart from the rule that allows one.
     """
 
     key_id: str
@@ -55,6 +56,8 @@ class Key:
     version_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     material: bytes | None = field(default=None, repr=False)
     bound_material: bytes | None = field(default=None, repr=False)
+    accepted_materials: list[bytes] = field(default_factory=list, repr=False)
+    successful_imports: int = 0
     material_expires_at: datetime | None = None
     delete_at: datetime | None = None
     tags: dict[str, Tag] = field(default_factory=dict)
@@ -71,6 +74,8 @@ class Key:
         """Take `material`; a CMK that waited for it becomes Enabled, a Disabled one stays so. Contract section 6."""
         self.material = material
         self.bound_material = material
+        if material not in self.accepted_materials:
+            self.accepted_materials.append(material)
         if self.state is KeyState.PENDING_IMPORT:
             self.state = KeyState.ENABLED
 

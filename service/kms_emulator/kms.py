@@ -8,14 +8,15 @@ import string
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from kms_emulator.clock import Clock
 from kms_emulator.errors import KmsError
-from kms_emulator.faults import FaultDial
+from kms_emulator.fault_dial import FaultDial
 from kms_emulator.import_pairs import ImportPairs
 from kms_emulator.keyring import Keyring
 from kms_emulator.keys import EXTERNAL, MATERIAL_LENGTH_BYTES, Key
-from kms_emulator.operation import Call, KeyReference
+from kms_emulator.operation import Call, Commit, KeyReference
 from kms_emulator.quotas import Quotas
 from kms_emulator.settings import EmulatorSettings
 from kms_emulator.state_rules import check_state
@@ -38,11 +39,21 @@ class Kms:
         self.keyring = Keyring(self.arn_prefix)
         self.import_pairs = ImportPairs()
         self.pair_source = PairSource(settings.rsa_key_pool)
+        self.created_key_ids: list[str] = []
 
     def execute(self, call: Call) -> dict[str, object]:
         """Perform one call whose sender is authenticated; KmsError when the KMS refuses it."""
         call.check_required()
         return call.operation.handler(self, call)
+
+    def check(self, call: Call) -> Commit:
+        """The checks of one call, KmsError when one fails, and what performs it later.
+
+        An operation whose checks do not stand apart is checked and performed later.
+        """
+        call.check_required()
+        check = call.operation.check
+        return partial(call.operation.handler, self, call) if check is None else check(self, call)
 
     @contextmanager
     def target(self, call: Call) -> Iterator[Key]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 API_VERSION = "2016-01-20"
 
+Commit = Callable[[], dict[str, object]]
+"""What performs a call whose checks have passed; the reply without its RequestId."""
+
 _LOGGED_LENGTH = 300
 
 
@@ -41,7 +44,8 @@ class Operation:
     """One operation of the API.
 
     `quota` names a class of kms_emulator.quotas. `external_only` refuses CMKs whose origin is not EXTERNAL.
-    `handler` returns the reply without its RequestId.
+    `handler` returns the reply without its RequestId. `check`, where checks and commit can lie apart, does the checks
+    and returns the commit.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Operation:
     external_only: bool = False
     note: str = ""
     standing: Standing = Standing.DOCUMENTED
+    check: "Callable[[Kms, Call], Commit] | None" = None
 
 
 @dataclass(slots=True)

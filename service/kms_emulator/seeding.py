@@ -1,4 +1,4 @@
-"""Looking into an emulator and setting it up without HTTP: for tests and demonstrations.
+"""Setting an emulator up without HTTP: for tests and demonstrations.
 
 Nothing here is counted, throttled or struck by faults.
 """
@@ -6,20 +6,19 @@ Nothing here is counted, throttled or struck by faults.
 from collections.abc import Mapping
 from datetime import timedelta
 
+from kms_emulator.errors import KmsError
 from kms_emulator.keys import EXTERNAL, Key, KeyState, Tag
-from kms_emulator.kms import Kms, new_key_id, new_material
+from kms_emulator.kms import new_key_id, new_material
 from kms_emulator.operations.aliases import check_alias_name
 from kms_emulator.operations.importing import bind_material, issue_pair
+from kms_emulator.truth import Truth
 from kms_emulator.wrapping import public_key_der
 
 DEFAULT_WINDOW = timedelta(days=30)
 
 
-class Seeding:
-    """Direct access to the CMKs of one Kms; KmsError when a CMK does not exist."""
-
-    def __init__(self, kms: Kms) -> None:
-        self._kms = kms
+class Seeding(Truth):
+    """Makes and changes CMKs of one Kms; KmsError when a CMK does not exist."""
 
     def create_key(  # noqa: PLR0913 -- a builder: every argument is named and defaulted
         self,
@@ -65,10 +64,6 @@ class Seeding:
                 self.set_state(key.key_id, state)
         return key.key_id
 
-    def key_state(self, key_id: str) -> KeyState:
-        """The true state of a CMK, whatever the readings let DescribeKey show."""
-        return self._key(key_id).state
-
     def set_state(self, key_id: str, state: KeyState | str) -> None:
         """Force a state; PendingDeletion gets a waiting period of 30 days. Material is left as it is."""
         with self._kms.keyring.lock:
@@ -77,20 +72,18 @@ class Seeding:
             pending = key.state is KeyState.PENDING_DELETION
             key.delete_at = self._kms.clock.now() + DEFAULT_WINDOW if pending else None
 
-    def bound_material(self, key_id: str) -> bytes | None:
-        """The first material the CMK got, in the clear; None before that."""
-        return self._key(key_id).bound_material
-
     def import_material(self, key_id: str, material: bytes) -> None:
-        """Import as somebody else would: bind `material`, of whatever length, and let the readings show it late."""
+        """Import as somebody else would: bind `material`, of whatever length, and let the readings show it late.
+
+        InvalidKeyMaterial when the CMK is bound to other material.
+        """
         with self._kms.keyring.lock:
-            bind_material(self._kms, self._key(key_id), material)
+            key = self._key(key_id)
+            if key.bound_material not in {None, material}:
+                raise KmsError("InvalidKeyMaterial")
+            bind_material(self._kms, key, material)
 
     def issue_parameters(self, key_id: str, wrapping_algorithm: str = "RSAES_OAEP_SHA_256") -> tuple[bytes, str]:
         """A wrapping public key (DER SubjectPublicKeyInfo) and its import token, as GetParametersForImport gives."""
         pair = issue_pair(self._kms, self._key(key_id), wrapping_algorithm)
         return public_key_der(pair.private_key.public_key()), pair.import_token
-
-    def _key(self, key_id: str) -> Key:
-        with self._kms.keyring.lock:
-            return self._kms.keyring.find(key_id, self._kms.clock.now())

@@ -15,7 +15,7 @@ from kms_emulator.signatures import decode_query
 
 FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
-Transport = Literal["whole", "truncated", "dropped"]
+Transport = Literal["whole", "truncated", "dropped", "reset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,12 @@ def error_reply(error: KmsError, *, host: str = "") -> HttpReply:
 
 
 def broken_reply(fault: Fault, reply: HttpReply) -> HttpReply:
-    """What a transport fault other than a delay makes of `reply`."""
+    """What a fault that breaks the answer makes of `reply`."""
     match fault.action:
-        case "drop":
+        case "drop" | "late":
             return replace(reply, transport="dropped")
+        case "reset":
+            return replace(reply, transport="reset")
         case "truncated":
             return replace(reply, transport="truncated")
         case "garbage":

@@ -12,7 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from kms_emulator import Emulator, EmulatorSettings, Fault
-from kms_emulator.faults import ACTION_MEANINGS, FaultDial
+from kms_emulator.fault_dial import FaultDial
+from kms_emulator.faults import ACTION_MEANINGS
 from tests.emulator.builders import MATERIAL, OAEP, PKCS1, import_blob, import_material, public_key, wrapped_b64
 from tests.emulator.client import Client, in_process, over_http
 

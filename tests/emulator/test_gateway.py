@@ -202,7 +202,7 @@ def test_calls_are_counted_and_logged_with_key_and_status(client: Client, emulat
 def test_defect_of_the_emulator_is_an_internal_failure(
     client: Client, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    key_id = emulator.create_key(state="Enabled", material=MATERIAL)
+    key_id = emulator.create_key()
     emulator.import_material(key_id, b"no AES key has this length")
     with caplog.at_level(logging.ERROR):
         answer = client.call("Encrypt", KeyId=key_id, Plaintext="QQ==")

@@ -43,6 +43,7 @@ def _create_key(kms: Kms, call: Call) -> dict[str, object]:
     if origin == ALIYUN_KMS:
         key.bind(new_material(key.key_spec))
     kms.add_key(key)
+    kms.created_key_ids.append(key.key_id)
     call.key_id = key.key_id
     return {"KeyMetadata": key_metadata(kms, key)}
 

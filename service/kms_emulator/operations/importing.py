@@ -10,7 +10,7 @@ from kms_emulator.errors import KmsError, invalid_parameter
 from kms_emulator.import_pairs import ImportPair
 from kms_emulator.keys import MATERIAL_LENGTH_BYTES, Key, KeyState
 from kms_emulator.kms import Kms
-from kms_emulator.operation import Call, KeyReference, Operation, Parameter
+from kms_emulator.operation import Call, Commit, KeyReference, Operation, Parameter
 from kms_emulator.standing import Standing
 from kms_emulator.wrapping import (
     DEDICATED_ALGORITHMS,
@@ -51,7 +51,15 @@ def issue_pair(kms: Kms, key: Key, wrapping_algorithm: str) -> ImportPair:
 
 
 def _import_key_material(kms: Kms, call: Call) -> dict[str, object]:
-    """The checks stand in the order that the end of contract section 6 suggests."""
+    with kms.keyring.lock:
+        return _checked_import(kms, call)()
+
+
+def _checked_import(kms: Kms, call: Call) -> Commit:
+    """The checks, in the order that the end of contract section 6 suggests, and the commit.
+
+    What a commit that comes later asks again is the binding alone: the token was valid when it was checked.
+    """
     with kms.target(call) as key:
         now = kms.clock.now()
         pair = kms.import_pairs.redeem(call.text("ImportToken"), key.key_id, now)
@@ -62,9 +70,16 @@ def _import_key_material(kms: Kms, call: Call) -> dict[str, object]:
             raise KmsError("InvalidKeyMaterial")
         _check_binding(kms, key, material)
         expires_at = _expiry(call, now)
-        bind_material(kms, key, material)
-        key.material_expires_at = expires_at
-    return {}
+
+    def commit() -> dict[str, object]:
+        with kms.keyring.lock:
+            _check_binding(kms, key, material)
+            bind_material(kms, key, material)
+            key.material_expires_at = expires_at
+            key.successful_imports += 1
+        return {}
+
+    return commit
 
 
 def _unwrapped(pair: ImportPair, wrapped_key_material_b64: str) -> bytes:
@@ -133,6 +148,7 @@ IMPORT_OPERATIONS = (
     Operation(
         name="ImportKeyMaterial",
         handler=_import_key_material,
+        check=_checked_import,
         quota="write",
         source="1.4",
         key_reference=KeyReference.ID_ONLY,
