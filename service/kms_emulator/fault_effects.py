@@ -36,9 +36,9 @@ class FaultEffects:
                     self.held.hold(call.operation.name)
                 case "foreign_import":
                     import_as_another(self._kms, call.key_id)
-                case "late":
+                case "late" if broken is None:
                     self._send_late(fault, call)
-                    broken = broken or broken_reply(fault, reply)
+                    broken = broken_reply(fault, reply)
                 case _:
                     broken = broken or broken_reply(fault, reply)
         return broken

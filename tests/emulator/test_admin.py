@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,6 +55,12 @@ ROUTES = [
     ("DELETE", "/calls"),
     ("GET", "/quotas"),
     ("PATCH", "/quotas"),
+    ("GET", "/held"),
+    ("POST", "/faults/release"),
+    ("GET", "/late"),
+    ("POST", "/faults/land"),
+    ("POST", "/pause"),
+    ("POST", "/resume"),
 ]
 
 
@@ -113,6 +120,38 @@ def test_quotas_can_be_read_and_changed(emulator: Emulator, client: Client) -> N
     assert (status, body["mode"], body["limits"]["read"]) == (200, "sliding", 1)
     assert [client.call("ListKeys").status for _ in range(2)] == [200, 429]
     assert ask(emulator, "PATCH", "/quotas", {"mode": "off"})[1]["limits"]["read"] == 1
+
+
+def test_held_calls_can_be_seen_and_released(emulator: Emulator, client: Client) -> None:
+    assert ask(emulator, "POST", "/faults", {"operation": "ListKeys", "action": "hold"})[0] == 200
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.call, "ListKeys")
+        emulator.wait_until_held()
+        assert ask(emulator, "GET", "/held") == (200, {"held": ["ListKeys"]})
+        assert ask(emulator, "POST", "/faults/release") == (200, {"released": ["ListKeys"]})
+        assert answer.result(5).status == 200
+    assert ask(emulator, "GET", "/held") == (200, {"held": []})
+
+
+def test_late_calls_can_be_seen_and_landed(emulator: Emulator, client: Client) -> None:
+    assert ask(emulator, "POST", "/faults", {"operation": "CreateKey", "action": "late"})[0] == 200
+    with pytest.raises(http.client.RemoteDisconnected):
+        client.call("CreateKey")
+    assert ask(emulator, "GET", "/late") == (200, {"under_way": ["CreateKey"], "landed": []})
+    status, body = ask(emulator, "POST", "/faults/land")
+    landed = {"operation": "CreateKey", "key_id": emulator.created_key_ids[0], "http_status": 200}
+    assert (status, body) == (200, {"landed": [landed]})
+    assert ask(emulator, "GET", "/late") == (200, {"under_way": [], "landed": [landed]})
+
+
+def test_kms_can_be_paused_and_resumed(emulator: Emulator, client: Client) -> None:
+    for _ in range(2):
+        assert ask(emulator, "POST", "/pause") == (200, {"paused": True})
+        with pytest.raises(ConnectionRefusedError):
+            client.call("ListKeys")
+    for _ in range(2):
+        assert ask(emulator, "POST", "/resume") == (200, {"paused": False})
+        assert client.call("ListKeys").status == 200
 
 
 BAD = {

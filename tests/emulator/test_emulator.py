@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,8 +16,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from kms_emulator import AccessKey, Emulator, EmulatorSettings, Fault, KeyState, KmsError
+from kms_emulator.kms_server import KmsServer
+from kms_emulator.wire import HttpRequest
 from tests.emulator.builders import MATERIAL, OAEP, import_blob, wrapped_b64
 from tests.emulator.client import Client, in_process, over_http
+from tests.emulator.waiting import wait_until
 
 
 def keep_alive(emulator: Emulator) -> http.client.HTTPConnection:
@@ -63,6 +67,75 @@ def test_start_of_a_running_emulator_is_refused_and_it_goes_on(listening: Emulat
     with pytest.raises(RuntimeError, match="running"):
         listening.start()
     assert http_client.call("ListKeys").status == 200
+
+
+def test_paused_emulator_refuses_and_shuts_connections_and_comes_back(listening: Emulator, http_client: Client) -> None:
+    connection = keep_alive(listening)
+    assert ask(connection, http_client).status == 200
+    listening.pause()
+    assert connection.sock is not None
+    assert connection.sock.recv(1) == b""
+    connection.close()
+    with pytest.raises(ConnectionRefusedError):
+        http_client.call("ListKeys")
+    listening.resume()
+    assert http_client.call("ListKeys").status == 200
+
+
+def test_call_that_is_held_goes_on_through_a_pause(listening: Emulator, http_client: Client) -> None:
+    listening.faults.add(Fault(operation="CreateKey", action="hold"))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(http_client.call, "CreateKey")
+        listening.wait_until_held()
+        listening.pause()
+        assert isinstance(answer.exception(timeout=5), http.client.RemoteDisconnected)
+    assert (listening.held, listening.created_key_ids) == (["CreateKey"], [])
+    listening.resume()
+    listening.release_held()
+    wait_until(lambda: len(http_client.emulator.created_key_ids) == 1)
+
+
+def test_pause_of_a_stopped_emulator_is_refused_and_a_paused_one_stops() -> None:
+    emulator = Emulator()
+    with pytest.raises(RuntimeError, match="stopped"):
+        emulator.pause()
+    threads = set(threading.enumerate())
+    emulator.start()
+    emulator.pause()
+    emulator.stop()
+    assert set(threading.enumerate()) <= threads
+    with emulator:
+        assert over_http(emulator).call("ListKeys").status == 200
+
+
+def test_resume_on_a_taken_port_is_an_os_error_and_may_be_tried_again(listening: Emulator, http_client: Client) -> None:
+    listening.pause()
+    address = urlsplit(listening.endpoint)
+    with socket.create_server((address.hostname, address.port)), pytest.raises(OSError, match="in use"):
+        listening.resume()
+    listening.resume()
+    assert http_client.call("ListKeys").status == 200
+
+
+def test_five_hundred_connections_at_once_fit_the_queue_and_are_all_served(emulator: Emulator) -> None:
+    """None is accepted before all have connected: a shorter queue would leave some of them without an answer."""
+    count = min(500, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    server = KmsServer(("127.0.0.1", 0), emulator._gateway, emulator.clock, None)
+    client = in_process(emulator)
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        address = server.server_address[:2]
+        connections = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(count)]
+        for connection in connections:
+            connection.sendall(raw_request(client.request("ListKeys", {})))
+        server.start()
+        statuses = [connection.recv(12) for connection in connections]
+    assert statuses == [b"HTTP/1.1 200"] * count
+
+
+def raw_request(request: HttpRequest) -> bytes:
+    headers = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    return f"{request.method} /?{request.query} HTTP/1.1\r\n{headers}Content-Length: 0\r\n\r\n".encode()
 
 
 def test_stop_ends_a_delay_early() -> None:

@@ -4,9 +4,7 @@ import base64
 import http.client
 import json
 import random
-import threading
 import time
-from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -16,6 +14,7 @@ from kms_emulator.fault_dial import FaultDial
 from kms_emulator.faults import ACTION_MEANINGS
 from tests.emulator.builders import MATERIAL, OAEP, PKCS1, import_blob, import_material, public_key, wrapped_b64
 from tests.emulator.client import Client, in_process, over_http
+from tests.emulator.waiting import wait_until
 
 
 def strikes(dial: FaultDial, operation: str = "ImportKeyMaterial", when: str = "before") -> int:
@@ -71,6 +70,15 @@ BAD = {
     "delay not a number": ({"action": "delay", "delay_seconds": float("nan")}, ValueError, "delay_seconds"),
     "operation of number": ({"action": "drop", "operation": 1}, TypeError, "operation"),
     "error without status": ({"action": "error", "code": "Brand.New"}, ValueError, "status"),
+    "late after the commit": ({"action": "late", "when": "after"}, ValueError, "when"),
+    "late_seconds negative": ({"action": "late", "late_seconds": -1}, ValueError, "late_seconds"),
+    "checked_first of number": ({"action": "late", "checked_first": 1}, TypeError, "checked_first"),
+    "checked_first of a drop": (
+        {"operation": "ImportKeyMaterial", "action": "drop", "checked_first": True},
+        ValueError,
+        "checked_first",
+    ),
+    "checked_first of any": ({"action": "late", "checked_first": True}, ValueError, "checked_first"),
     "no action": ({"operation": "*"}, ValueError, "action"),
     "unknown field": ({"action": "drop", "colour": "red"}, ValueError, "colour"),
 }
@@ -98,9 +106,18 @@ def test_fault_from_text_reads_assignments() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "action=drop,count=many", "drop", "action=drop,delay_seconds=soon"])
+def test_fault_from_text_reads_flags() -> None:
+    text = "operation=ImportKeyMaterial,action=late,late_seconds=2,checked_first="
+    assert Fault.from_text(f"{text}true").checked_first
+    assert not Fault.from_text(f"{text}false").checked_first
+
+
+TEXTS = ["", "action=drop,count=many", "drop", "action=drop,delay_seconds=soon", "action=late,checked_first=1"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
 def test_fault_from_text_that_does_not_fit_raises(text: str) -> None:
-    with pytest.raises(ValueError, match=r"count|delay_seconds|field"):
+    with pytest.raises(ValueError, match=r"count|delay_seconds|checked_first|field"):
         Fault.from_text(text)
 
 
@@ -140,6 +157,19 @@ def test_drop_closes_the_connection_without_an_answer(
         import_material(http_client, key_id)
     assert listening.bound_material(key_id) == bound
     assert listening.call_log == [("ImportKeyMaterial", key_id, 0)]
+
+
+@pytest.mark.parametrize(("when", "bound"), [("before", None), ("after", MATERIAL)])
+def test_reset_answers_rst(listening: Emulator, http_client: Client, when: str, bound: bytes | None) -> None:
+    """A drop reads as RemoteDisconnected, which is a ConnectionResetError too: the type must be the reset itself."""
+    key_id = listening.create_key()
+    listening.faults.add(Fault(operation="ImportKeyMaterial", when=when, action="reset"))
+    with pytest.raises(ConnectionResetError) as caught:
+        import_material(http_client, key_id)
+    assert type(caught.value) is ConnectionResetError
+    assert listening.bound_material(key_id) == bound
+    assert listening.call_log == [("ImportKeyMaterial", key_id, 0)]
+    assert import_material(http_client, key_id).status == 200
 
 
 def test_truncated_body_ends_half_way(listening: Emulator, http_client: Client) -> None:
@@ -246,11 +276,3 @@ def test_public_key_fault_strikes_get_parameters_only_and_not_the_seeding(client
 def test_faults_come_with_the_settings() -> None:
     client = in_process(Emulator(EmulatorSettings(faults=(Fault(action="error", status=500, code="X"),))))
     assert [client.call("ListKeys").status for _ in range(2)] == [500, 200]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    pause = threading.Event()
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.01)

@@ -8,7 +8,6 @@ import pytest
 
 from kms_emulator import Emulator, Fault
 from kms_emulator.errors import ERROR_TABLE, ErrorRule
-from tests.emulator.builders import MATERIAL
 from tests.emulator.client import Client
 
 LOWER_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
