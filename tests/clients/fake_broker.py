@@ -1,7 +1,7 @@
 """A KeyBrokerService on 127.0.0.1 that records what it gets and answers what a test puts in.
 
-Not the broker: it has no KMS and checks nothing. A test sets `answers[RPC]` to a message, or to a
-Failure, and reads `calls`.
+Not the broker: it has no KMS and checks nothing. A test sets `answers[RPC]` to a message, to a Failure, or
+to a list of them (one for each call, the last for all further ones), and reads `calls`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,19 @@ def external_key(**fields: Any) -> types.ExternalKey:
     return types.ExternalKey(**(defaults | fields))
 
 
-def default_answers() -> dict[str, Message | Failure]:
+def orphaned_key(**fields: Any) -> pb.OrphanedKey:
+    defaults: dict[str, Any] = {
+        "key": external_key(state=types.KEY_STATE_PENDING_IMPORT),
+        "request_id": "6f1c9c1e-3c1b-4f65-9c53-3a8f1c1d2e3f",
+        "caller": "spiffe://example/billing",
+        "state": types.REQUEST_STATE_RELEASED,
+        "age": {"seconds": 273_845},
+        "deletable": True,
+    }
+    return pb.OrphanedKey(**(defaults | fields))
+
+
+def default_answers() -> dict[str, Message | Failure | list[Message | Failure]]:
     key, empty = external_key(), external_key(state=types.KEY_STATE_PENDING_IMPORT)
     imported = {"seconds": 1_795_000_060}
     return {
@@ -106,6 +118,25 @@ def default_answers() -> dict[str, Message | Failure]:
         "ImportWrappedKeyMaterial": pb.ImportWrappedKeyMaterialResponse(
             key=key, import_time=imported, kms_request_id="import-1"
         ),
+        "GetImport": pb.GetImportResponse(
+            request_id="6f1c9c1e-3c1b-4f65-9c53-3a8f1c1d2e3f",
+            state=types.REQUEST_STATE_IMPORTED,
+            key_id=KEY_ID,
+            created_key_id=KEY_ID,
+            evidence=types.IMPORT_EVIDENCE_PROVED,
+            key_check_value={"method": types.KEY_CHECK_VALUE_METHOD_CMAC_AES, "value": b"\x1a\x2b\x3c"},
+            wrapping_algorithm=types.WRAPPING_ALGORITHM_RSAES_OAEP_SHA_256,
+            kms_request_id="import-1",
+            import_time=imported,
+            sends=2,
+            create_time={"seconds": 1_795_000_050},
+            update_time={"seconds": 1_795_000_070},
+        ),
+        "ListOrphanedKeys": pb.ListOrphanedKeysResponse(keys=[orphaned_key()]),
+        "DeleteOrphanedKey": pb.DeleteOrphanedKeyResponse(
+            key=external_key(state=types.KEY_STATE_PENDING_DELETION, delete_time={"seconds": 1_795_604_800}),
+            kms_request_id="schedule-2",
+        ),
         "DescribeKey": pb.DescribeKeyResponse(key=key),
         "ScheduleKeyDeletion": pb.ScheduleKeyDeletionResponse(
             key=external_key(state=types.KEY_STATE_PENDING_DELETION, delete_time={"seconds": 1_795_604_800}),
@@ -127,7 +158,9 @@ class Received:
 class FakeBroker:
     """The server: a context manager that listens between enter and exit."""
 
-    def __init__(self, *, credentials: grpc.ServerCredentials | None = None, health: bool = True) -> None:
+    def __init__(
+        self, *, credentials: grpc.ServerCredentials | None = None, health: bool = True, address: str = "127.0.0.1:0"
+    ) -> None:
         self.answers = default_answers()
         self.calls: list[Received] = []
         self.health = HealthServicer()
@@ -137,9 +170,9 @@ class FakeBroker:
         if health:
             add_HealthServicer_to_server(self.health, self._server)
         if credentials is None:
-            port = self._server.add_insecure_port("127.0.0.1:0")
+            port = self._server.add_insecure_port(address)
         else:
-            port = self._server.add_secure_port("127.0.0.1:0", credentials)
+            port = self._server.add_secure_port(address, credentials)
         self.address = f"127.0.0.1:{port}"
 
     def __enter__(self) -> Self:
@@ -171,6 +204,8 @@ class FakeBroker:
     def _answer(self, rpc: str, request: Message, context: grpc.ServicerContext) -> Message:
         self.calls.append(Received(rpc, request, context.time_remaining() or 0.0))
         answer = self.answers[rpc]
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if isinstance(answer, Failure):
             context.set_trailing_metadata(answer.trailing_metadata())
             context.abort(answer.code, answer.message)

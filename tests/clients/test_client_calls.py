@@ -1,20 +1,17 @@
-"""What each method sends, with which deadline and how often; and what it returns."""
+"""What each method sends and with which deadline; and what it returns."""
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2
 
-from keybroker_client import KeyBrokerError, NewKey, UnavailableError, UnresolvedError, WrappingAlgorithm, channel
-from keymaterial.v1 import key_broker_service_pb2 as pb
+from keybroker_client import NewKey, WrappingAlgorithm
 from keymaterial.v1 import types_pb2 as types
-from tests.clients.fake_broker import KEY_ID, RPCS, TOKEN, Failure, FakeBroker
+from tests.clients.fake_broker import KEY_ID, RPCS, TOKEN, FakeBroker
 
 if TYPE_CHECKING:
     from tests.clients.conftest import Invoke
@@ -34,11 +31,14 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
         "import_wrapped_key_material",
         {"key_id": KEY_ID, "wrapped_key_material": WRAPPED, "import_token": TOKEN},
     ),
+    ("GetImport", "get_import", {"request_id": REQUEST_ID}),
+    ("ListOrphanedKeys", "list_orphaned_keys", {}),
+    ("DeleteOrphanedKey", "delete_orphaned_key", {"key_id": KEY_ID, "pending_window_days": 7}),
     ("DescribeKey", "describe_key", {"key_id": KEY_ID}),
     ("ScheduleKeyDeletion", "schedule_key_deletion", {"key_id": KEY_ID, "pending_window_days": 7}),
     ("CancelKeyDeletion", "cancel_key_deletion", {"key_id": KEY_ID}),
 ]
-READS = [call for call in CALLS if call[0] in {"GetImportParameters", "DescribeKey"}]
+READS = [call for call in CALLS if call[0] in {"GetImportParameters", "GetImport", "ListOrphanedKeys", "DescribeKey"}]
 CHANGES = [call for call in CALLS if call not in READS]
 COMMON = {"instance": "backup", "request_id": REQUEST_ID}
 
@@ -56,8 +56,9 @@ FULL_REQUESTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "import_external_key",
-        {"new_key": NEW_KEY, **COMMON},
+        {"new_key": NEW_KEY, "allow_second_key": True, **COMMON},
         {
+            "allow_second_key": True,
             "new_key": {
                 "key_spec": "KEY_SPEC_AES_128",
                 "description": "d",
@@ -69,8 +70,8 @@ FULL_REQUESTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "create_external_key",
-        {"new_key": NewKey(key_spec=types.KEY_SPEC_AES_192), **COMMON},
-        {"new_key": {"key_spec": "KEY_SPEC_AES_192"}, **COMMON},
+        {"new_key": NewKey(key_spec=types.KEY_SPEC_AES_192), "allow_second_key": True, **COMMON},
+        {"new_key": {"key_spec": "KEY_SPEC_AES_192"}, "allow_second_key": True, **COMMON},
     ),
     (
         "get_import_parameters",
@@ -81,6 +82,17 @@ FULL_REQUESTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         "import_wrapped_key_material",
         {"key_id": KEY_ID, "wrapped_key_material": b"abc", "import_token": TOKEN, "validate_only": True, **COMMON},
         {"key_id": KEY_ID, "wrapped_key_material": "YWJj", "import_token": TOKEN, "validate_only": True, **COMMON},
+    ),
+    ("get_import", {"request_id": REQUEST_ID}, {"request_id": REQUEST_ID}),
+    (
+        "list_orphaned_keys",
+        {"instance": "backup", "page_size": 7, "page_token": "3"},
+        {"instance": "backup", "page_size": 7, "page_token": "3"},
+    ),
+    (
+        "delete_orphaned_key",
+        {"key_id": KEY_ID, "pending_window_days": 7, **COMMON},
+        {"key_id": KEY_ID, "pending_window": "604800s", **COMMON},
     ),
     ("describe_key", {"key_id": "alias/a", "instance": "backup"}, {"key_id": "alias/a", "instance": "backup"}),
     (
@@ -148,41 +160,6 @@ def test_timeout_of_the_call_goes_before_that_of_the_client(broker: FakeBroker, 
     first, second = (call.time_remaining_seconds for call in broker.calls)
     assert 50 < first < 61
     assert 20 < second < 31
-
-
-@pytest.mark.parametrize(("reason", "expected"), [("", UnresolvedError), ("KMS_UNAVAILABLE", UnavailableError)])
-def test_change_answered_unavailable_is_sent_once(
-    broker: FakeBroker, invoke: Invoke, reason: str, expected: type[KeyBrokerError]
-) -> None:
-    for rpc, method, arguments in CHANGES:
-        broker.answers[rpc] = Failure(grpc.StatusCode.UNAVAILABLE, reason)
-        with pytest.raises(expected):
-            invoke(broker.address, method, **arguments)
-    assert broker.rpcs == [rpc for rpc, _, _ in CHANGES]
-
-
-@pytest.mark.parametrize(("rpc", "method", "arguments"), READS)
-def test_read_answered_unavailable_is_sent_three_times(
-    broker: FakeBroker, invoke: Invoke, rpc: str, method: str, arguments: dict[str, Any]
-) -> None:
-    broker.answers[rpc] = Failure(grpc.StatusCode.UNAVAILABLE, "KMS_UNAVAILABLE")
-    with pytest.raises(UnavailableError):
-        invoke(broker.address, method, **arguments)
-    assert broker.rpcs == [rpc] * 3
-
-
-def test_read_with_another_error_is_sent_once(broker: FakeBroker, invoke: Invoke) -> None:
-    broker.answers["DescribeKey"] = Failure(grpc.StatusCode.INTERNAL, "INTERNAL")
-    with pytest.raises(KeyBrokerError):
-        invoke(broker.address, "describe_key", key_id=KEY_ID)
-    assert broker.rpcs == ["DescribeKey"]
-
-
-def test_retried_methods_are_those_without_a_request_id() -> None:
-    service = pb.DESCRIPTOR.services_by_name["KeyBrokerService"]
-    reads = [method.name for method in service.methods if "request_id" not in method.input_type.fields_by_name]
-    (entry,) = json.loads(channel.SERVICE_CONFIG)["methodConfig"]
-    assert entry["name"] == [{"service": "keymaterial.v1.KeyBrokerService", "method": name} for name in reads]
 
 
 def test_check_health_says_what_the_broker_says(broker: FakeBroker, invoke: Invoke) -> None:

@@ -72,7 +72,7 @@ def test_client_without_tls_to_another_host_is_refused(invoke: Invoke) -> None:
 
 def test_client_without_tls_to_another_host_connects_if_allowed(invoke: Invoke) -> None:
     with pytest.raises(UnavailableError):
-        invoke("ipv4:0.0.0.0:1", "describe_key", client={"allow_insecure": True}, key_id=KEY_ID)
+        invoke("ipv4:0.0.0.0:1", "describe_key", client={"allow_insecure": True, "retries": 0}, key_id=KEY_ID)
 
 
 def test_service_config_of_a_caller_is_refused(invoke: Invoke) -> None:
@@ -142,7 +142,7 @@ def test_client_with_other_roots_calls_nobody(certificate: Certificate, invoke: 
             invoke(
                 broker.address,
                 "describe_key",
-                client={"credentials": grpc.ssl_channel_credentials()},
+                client={"credentials": grpc.ssl_channel_credentials(), "retries": 0},
                 key_id=KEY_ID,
             )
         assert broker.calls == []
@@ -166,10 +166,16 @@ def test_exported_names_are_pinned() -> None:
         "NewKey",
         "NotAllowedError",
         "NotFoundError",
+        "NotImportedError",
         "ParametersSource",
         "PreconditionFailedError",
+        "QuarantinedError",
         "QuotaExceededError",
+        "RequestIdReusedError",
+        "RequestNotFoundError",
+        "RequestState",
         "ThrottledError",
+        "UnattributedError",
         "UnavailableError",
         "UnresolvedError",
         "WrappingAlgorithm",

@@ -62,8 +62,18 @@ CLASSES: dict[str, tuple[grpc.StatusCode, type[kc.KeyBrokerError]]] = {
     "CALLER_UNAUTHENTICATED": (Code.UNAUTHENTICATED, kc.NotAllowedError),
     "CALLER_NOT_ALLOWED": (Code.PERMISSION_DENIED, kc.NotAllowedError),
     "CALLER_RATE_LIMITED": (Code.RESOURCE_EXHAUSTED, kc.ThrottledError),
+    "REQUEST_ID_REUSED": (Code.ALREADY_EXISTS, kc.RequestIdReusedError),
+    "REQUEST_NOT_FOUND": (Code.NOT_FOUND, kc.RequestNotFoundError),
+    "NOT_IMPORTED": (Code.ABORTED, kc.NotImportedError),
+    "ENABLED_UNATTRIBUTED": (Code.FAILED_PRECONDITION, kc.UnattributedError),
+    "LEDGER_UNAVAILABLE": (Code.UNAVAILABLE, kc.UnavailableError),
+    "LEDGER_RECORD_UNREADABLE": (Code.FAILED_PRECONDITION, kc.QuarantinedError),
+    "LEDGER_RESTORED": (Code.FAILED_PRECONDITION, kc.QuarantinedError),
+    "KMS_QUOTA_BUSY": (Code.RESOURCE_EXHAUSTED, kc.ThrottledError),
+    "NOT_AN_ORPHAN": (Code.FAILED_PRECONDITION, kc.PreconditionFailedError),
     "REASON_OF_A_NEWER_BROKER": (Code.FAILED_PRECONDITION, kc.UnresolvedError),
 }
+ONCE = {"retries": 0}
 REFUSED_CODES = {
     Code.INVALID_ARGUMENT: kc.InvalidArgumentError,
     Code.NOT_FOUND: kc.NotFoundError,
@@ -80,14 +90,14 @@ def fail(broker: FakeBroker, invoke: Invoke, failure: Failure, **arguments: Any)
     """The error of an import that the broker fails."""
     broker.answers["ImportExternalKey"] = failure
     with pytest.raises(kc.KeyBrokerError) as caught:
-        invoke(broker.address, "import_external_key", key_id=KEY_ID, **arguments)
+        invoke(broker.address, "import_external_key", client=ONCE, key_id=KEY_ID, **arguments)
     return caught.value
 
 
 def fail_read(broker: FakeBroker, invoke: Invoke, failure: Failure) -> kc.KeyBrokerError:
     broker.answers["DescribeKey"] = failure
     with pytest.raises(kc.KeyBrokerError) as caught:
-        invoke(broker.address, "describe_key", key_id=KEY_ID)
+        invoke(broker.address, "describe_key", client=ONCE, key_id=KEY_ID)
     return caught.value
 
 
@@ -149,6 +159,14 @@ def test_error_of_a_read_has_no_request_id(broker: FakeBroker, invoke: Invoke) -
     )
 
 
+def test_error_of_get_import_names_the_request_it_asked_for(broker: FakeBroker, invoke: Invoke) -> None:
+    broker.answers["GetImport"] = Failure(Code.NOT_FOUND, "REQUEST_NOT_FOUND")
+    with pytest.raises(kc.RequestNotFoundError) as caught:
+        invoke(broker.address, "get_import", request_id=REQUEST_ID)
+    assert caught.value.request_id == REQUEST_ID
+    assert not caught.value.outcome_unknown
+
+
 @pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
 def test_change_failed_without_details_is_unresolved_unless_refused(
     broker: FakeBroker, invoke: Invoke, code: grpc.StatusCode
@@ -192,9 +210,9 @@ def test_nothing_listening_leaves_a_change_unresolved_and_a_read_unavailable(inv
     with FakeBroker() as gone:
         address = gone.address
     with pytest.raises(kc.UnresolvedError, match=r"Whether the change happened is unknown \[UNAVAILABLE\]"):
-        invoke(address, "import_external_key", key_id=KEY_ID)
+        invoke(address, "import_external_key", client=ONCE, key_id=KEY_ID)
     with pytest.raises(kc.UnavailableError, match="failed to connect"):
-        invoke(address, "describe_key", key_id=KEY_ID)
+        invoke(address, "describe_key", client=ONCE, key_id=KEY_ID)
 
 
 def test_deadline_passed_leaves_a_change_unresolved(broker: FakeBroker, invoke: Invoke) -> None:

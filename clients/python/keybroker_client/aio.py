@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
@@ -11,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from keybroker_client import calls
 from keybroker_client.channel import channel_options as merged_options
 from keybroker_client.channel import require_private
-from keybroker_client.translation import translate
+from keybroker_client.retries import DEFAULT_RETRIES, Retries
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceStub
 
@@ -30,16 +31,17 @@ class AsyncKeyBrokerClient:
     """Calls a broker from a coroutine; made inside a running event loop and used in that loop only.
 
     Arguments, timeouts and errors are those of KeyBrokerClient. A task that is cancelled during a change leaves
-    its outcome unknown.
+    its outcome unknown: whoever cancels gives the request_id, and can repeat the call with it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, each with a default
         self,
         target: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
         allow_insecure: bool = False,
         timeout_seconds: float | None = None,
+        retries: int = DEFAULT_RETRIES,
         channel_options: Sequence[tuple[str, str | int]] = (),
     ) -> None:
         options = merged_options(channel_options)
@@ -51,6 +53,7 @@ class AsyncKeyBrokerClient:
         self._stub: KeyBrokerServiceAsyncStub = KeyBrokerServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._timeout_seconds = timeout_seconds
+        self._retries = Retries(retries)
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,6 +74,7 @@ class AsyncKeyBrokerClient:
         new_key: NewKey | None = None,
         wrapping_algorithm: WrappingAlgorithm | None = None,
         validate_only: bool = False,
+        allow_second_key: bool = False,
         instance: str = "",
         request_id: str | None = None,
         timeout_seconds: float | None = None,
@@ -84,6 +88,7 @@ class AsyncKeyBrokerClient:
             new_key=new_key,
             wrapping_algorithm=wrapping_algorithm,
             validate_only=validate_only,
+            allow_second_key=allow_second_key,
         )
         return await self._call(self._stub.ImportExternalKey, request, timeout_seconds)
 
@@ -91,12 +96,15 @@ class AsyncKeyBrokerClient:
         self,
         *,
         new_key: NewKey,
+        allow_second_key: bool = False,
         instance: str = "",
         request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> pb.CreateExternalKeyResponse:
-        """Creates a CMK without key material. Each call creates one more."""
-        request = pb.CreateExternalKeyRequest(request_id=request_id, instance=instance, new_key=new_key)
+        """Creates a CMK without key material: one for each request_id."""
+        request = pb.CreateExternalKeyRequest(
+            request_id=request_id, instance=instance, new_key=new_key, allow_second_key=allow_second_key
+        )
         return await self._call(self._stub.CreateExternalKey, request, timeout_seconds)
 
     async def get_import_parameters(
@@ -132,6 +140,36 @@ class AsyncKeyBrokerClient:
             validate_only=validate_only,
         )
         return await self._call(self._stub.ImportWrappedKeyMaterial, request, timeout_seconds)
+
+    async def get_import(self, *, request_id: str, timeout_seconds: float | None = None) -> pb.GetImportResponse:
+        """Reads what the broker has recorded of an earlier import or creation of this caller, and changes nothing."""
+        request = pb.GetImportRequest(request_id=request_id)
+        return await self._call(self._stub.GetImport, request, timeout_seconds)
+
+    async def list_orphaned_keys(
+        self, *, instance: str = "", page_size: int = 0, page_token: str = "", timeout_seconds: float | None = None
+    ) -> pb.ListOrphanedKeysResponse:
+        """Lists CMKs that this broker created and that still wait for key material: one page, of up to 100."""
+        request = pb.ListOrphanedKeysRequest(instance=instance, page_size=page_size, page_token=page_token)
+        return await self._call(self._stub.ListOrphanedKeys, request, timeout_seconds)
+
+    async def delete_orphaned_key(
+        self,
+        *,
+        key_id: str,
+        pending_window_days: int,
+        instance: str = "",
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> pb.DeleteOrphanedKeyResponse:
+        """Schedules the deletion of such a CMK, and of no other, 7 to 30 days ahead."""
+        request = pb.DeleteOrphanedKeyRequest(
+            request_id=request_id,
+            instance=instance,
+            key_id=key_id,
+            pending_window=calls.days(pending_window_days),
+        )
+        return await self._call(self._stub.DeleteOrphanedKey, request, timeout_seconds)
 
     async def describe_key(
         self, *, key_id: str, instance: str = "", timeout_seconds: float | None = None
@@ -183,8 +221,10 @@ class AsyncKeyBrokerClient:
         timeout_seconds: float | None,
     ) -> ResponseT:
         calls.prepare(request)
-        timeout = calls.timeout_for(request, timeout_seconds, self._timeout_seconds)
-        try:
-            return await method(request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise translate(error, request) from error
+        call = self._retries.start(request, calls.timeout_for(request, timeout_seconds, self._timeout_seconds))
+        while True:
+            try:
+                return await method(request, timeout=call.remaining_seconds())
+            except grpc.RpcError as error:
+                pause_seconds = call.pause_seconds(error)
+            await asyncio.sleep(pause_seconds)

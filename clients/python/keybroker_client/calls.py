@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
+from keymaterial.v1 import key_broker_service_pb2 as pb
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
@@ -22,26 +24,44 @@ READ_TIMEOUT_SECONDS = 10.0
 
 SECONDS_PER_DAY = 86_400
 
+IDEMPOTENT_CHANGES = (pb.ImportExternalKeyRequest, pb.ImportWrappedKeyMaterialRequest, pb.CreateExternalKeyRequest)
+"""The broker knows these again by their request_id."""
+OTHER_CHANGES = (pb.ScheduleKeyDeletionRequest, pb.CancelKeyDeletionRequest, pb.DeleteOrphanedKeyRequest)
+READS = (
+    pb.GetImportParametersRequest,
+    pb.DescribeKeyRequest,
+    pb.GetImportRequest,
+    pb.ListOrphanedKeysRequest,
+)
+
 
 def prepare(request: Message) -> None:
     """Names a request that changes state, unless its caller did: a UUID (RFC 9562), version 4."""
-    if _takes_request_id(request) and not request_id_of(request):
-        request.request_id = str(uuid.uuid4())  # type: ignore[attr-defined]
+    if isinstance(request, IDEMPOTENT_CHANGES + OTHER_CHANGES) and not request.request_id:
+        request.request_id = str(uuid.uuid4())
 
 
 def timeout_for(request: Message, *choices: float | None) -> float:
     """The first timeout that somebody chose; 15 seconds otherwise for a change, 10 for a read."""
-    default = CHANGE_TIMEOUT_SECONDS if _takes_request_id(request) else READ_TIMEOUT_SECONDS
+    is_change = isinstance(request, IDEMPOTENT_CHANGES + OTHER_CHANGES)
+    default = CHANGE_TIMEOUT_SECONDS if is_change else READ_TIMEOUT_SECONDS
     return next((choice for choice in choices if choice is not None), default)
 
 
 def changes_state(request: Message) -> bool:
-    """Whether the call can change anything. Requests that can carry a request_id, others have none."""
-    return _takes_request_id(request) and not getattr(request, "validate_only", False)
+    """Whether the call can change anything."""
+    is_change = isinstance(request, IDEMPOTENT_CHANGES + OTHER_CHANGES)
+    return is_change and not getattr(request, "validate_only", False)
+
+
+def can_be_repeated(request: Message) -> bool:
+    """Whether sending the request again does no more than sending it once."""
+    repeatable = isinstance(request, READS + IDEMPOTENT_CHANGES)
+    return repeatable and not getattr(request, "allow_second_key", False)
 
 
 def request_id_of(request: Message) -> str:
-    """The request's id; empty for a read."""
+    """The id that the request has, or asks for; empty if it is a read of something else."""
     return getattr(request, "request_id", "")
 
 
@@ -54,7 +74,3 @@ def check_target(key_id: str | None, new_key: NewKey | None) -> None:
 def days(count: int) -> Duration:
     """A duration of whole days."""
     return Duration(seconds=count * SECONDS_PER_DAY)
-
-
-def _takes_request_id(request: Message) -> bool:
-    return "request_id" in request.DESCRIPTOR.fields_by_name

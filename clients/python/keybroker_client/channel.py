@@ -1,50 +1,29 @@
-"""How the clients connect: channel options, what is retried, and where plaintext may go.
+"""How the clients connect: channel options, and where plaintext may go.
 
-Only reads are retried. The broker does not know a repeated request again, so a repeated change is a
-second change: state-changing RPCs have no retry policy, and a service config from elsewhere is not
-accepted. (gRPC's transparent retries stay: they cover only calls that never left this process, or
-that the server says it never looked at.)
+gRPC itself repeats nothing here, and a service config from elsewhere, which could make it, is not accepted: what is
+repeated is decided in keybroker_client.retries, where the outcome of earlier tries is kept. (gRPC's transparent
+retries stay: they cover only calls that never left this process, or that the server says it never looked at.)
 Source: gRFC A6 (client retries); gRPC's naming.md for targets; RFC 1122, 4291 for loopback.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
 from typing import TYPE_CHECKING
-
-from keymaterial.v1 import key_broker_service_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Option = tuple[str, str | int]
 
-SERVICE = pb.DESCRIPTOR.services_by_name["KeyBrokerService"].full_name
-RETRIED_METHODS = ("GetImportParameters", "DescribeKey")
-RETRY_POLICY = {
-    "maxAttempts": 3,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "1s",
-    "backoffMultiplier": 3,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
-SERVICE_CONFIG = json.dumps(
-    {
-        "methodConfig": [
-            {"name": [{"service": SERVICE, "method": name} for name in RETRIED_METHODS], "retryPolicy": RETRY_POLICY}
-        ],
-        # Stops retrying when more than about half of the calls fail.
-        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
-    }
-)
-
 # The longest message is a NewKey with a description of 8192 characters, or an import token of 16384.
 MAX_MESSAGE_BYTES = 256 * 1024
 
 OPTIONS: tuple[Option, ...] = (
-    ("grpc.service_config", SERVICE_CONFIG),
     ("grpc.service_config_disable_resolution", 1),  # none from DNS
+    # How long after a failed connection gRPC tries the next; calls fail at once meanwhile. Its own limit is 2 minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # Ends a dead connection 10 seconds after an unanswered ping or packet. No pings between calls:
@@ -60,7 +39,7 @@ def channel_options(extra: Sequence[Option]) -> list[Option]:
     """The clients' options with the caller's over them. The service config is not the caller's to set."""
     for name, _ in extra:
         if name.startswith("grpc.service_config"):
-            raise ValueError(f"{name} can't be set: it decides what is retried, and changes must not be")
+            raise ValueError(f"{name} can't be set: it decides what is retried, and the client does that")
     return list({**dict(OPTIONS), **dict(extra)}.items())
 
 

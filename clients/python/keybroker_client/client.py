@@ -1,11 +1,12 @@
 """The client: one method for each RPC. What an RPC does and when to repeat it: key_broker_service.proto.
 
-The asyncio client in keybroker_client.aio is the same; what they share is in calls, channel and
-translation.
+The asyncio client in keybroker_client.aio is the same; what they share is in calls, channel, retries
+and translation.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
@@ -15,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from keybroker_client import calls
 from keybroker_client.channel import channel_options as merged_options
 from keybroker_client.channel import require_private
-from keybroker_client.translation import translate
+from keybroker_client.retries import DEFAULT_RETRIES, Retries
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceStub
 
@@ -35,21 +36,26 @@ class KeyBrokerClient:
     target: gRPC's name of the broker: "HOST:PORT", "dns:///...", "unix:...".
     credentials: for TLS, from grpc.ssl_channel_credentials. Without, the target must be on this host
     unless allow_insecure is set; otherwise ValueError.
-    timeout_seconds: for each call, retries of a read included; 15 for changes and 10 for reads if not given.
+    timeout_seconds: for each call, its retries included; 15 for changes and 10 for reads if not given.
     A method's own timeout_seconds goes before it.
+    retries: how often a call is repeated at most, within its timeout; 0: never. What is repeated and when:
+    keybroker_client.retries.
     channel_options: gRPC channel arguments over those of keybroker_client.channel.
 
     Every method raises KeyBrokerError or one of its subclasses. instance: a KMS instance by its name in the
-    broker's configuration; empty: the default. request_id: a UUID; generated if not given.
+    broker's configuration; empty: the default. request_id: a UUID; generated if not given. A caller who
+    may die during a call gives its own and keeps it: with it the call can be repeated later, see get_import too.
+    allow_second_key: consent to another CMK, after CREATE_OUTCOME_UNKNOWN only; such a call is sent once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, each with a default
         self,
         target: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
         allow_insecure: bool = False,
         timeout_seconds: float | None = None,
+        retries: int = DEFAULT_RETRIES,
         channel_options: Sequence[tuple[str, str | int]] = (),
     ) -> None:
         options = merged_options(channel_options)
@@ -61,6 +67,7 @@ class KeyBrokerClient:
         self._stub = KeyBrokerServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._timeout_seconds = timeout_seconds
+        self._retries = Retries(retries)
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +88,7 @@ class KeyBrokerClient:
         new_key: NewKey | None = None,
         wrapping_algorithm: WrappingAlgorithm | None = None,
         validate_only: bool = False,
+        allow_second_key: bool = False,
         instance: str = "",
         request_id: str | None = None,
         timeout_seconds: float | None = None,
@@ -94,6 +102,7 @@ class KeyBrokerClient:
             new_key=new_key,
             wrapping_algorithm=wrapping_algorithm,
             validate_only=validate_only,
+            allow_second_key=allow_second_key,
         )
         return self._call(self._stub.ImportExternalKey, request, timeout_seconds)
 
@@ -101,12 +110,15 @@ class KeyBrokerClient:
         self,
         *,
         new_key: NewKey,
+        allow_second_key: bool = False,
         instance: str = "",
         request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> pb.CreateExternalKeyResponse:
-        """Creates a CMK without key material. Each call creates one more."""
-        request = pb.CreateExternalKeyRequest(request_id=request_id, instance=instance, new_key=new_key)
+        """Creates a CMK without key material: one for each request_id."""
+        request = pb.CreateExternalKeyRequest(
+            request_id=request_id, instance=instance, new_key=new_key, allow_second_key=allow_second_key
+        )
         return self._call(self._stub.CreateExternalKey, request, timeout_seconds)
 
     def get_import_parameters(
@@ -142,6 +154,36 @@ class KeyBrokerClient:
             validate_only=validate_only,
         )
         return self._call(self._stub.ImportWrappedKeyMaterial, request, timeout_seconds)
+
+    def get_import(self, *, request_id: str, timeout_seconds: float | None = None) -> pb.GetImportResponse:
+        """Reads what the broker has recorded of an earlier import or creation of this caller, and changes nothing."""
+        request = pb.GetImportRequest(request_id=request_id)
+        return self._call(self._stub.GetImport, request, timeout_seconds)
+
+    def list_orphaned_keys(
+        self, *, instance: str = "", page_size: int = 0, page_token: str = "", timeout_seconds: float | None = None
+    ) -> pb.ListOrphanedKeysResponse:
+        """Lists CMKs that this broker created and that still wait for key material: one page, of up to 100."""
+        request = pb.ListOrphanedKeysRequest(instance=instance, page_size=page_size, page_token=page_token)
+        return self._call(self._stub.ListOrphanedKeys, request, timeout_seconds)
+
+    def delete_orphaned_key(
+        self,
+        *,
+        key_id: str,
+        pending_window_days: int,
+        instance: str = "",
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> pb.DeleteOrphanedKeyResponse:
+        """Schedules the deletion of such a CMK, and of no other, 7 to 30 days ahead."""
+        request = pb.DeleteOrphanedKeyRequest(
+            request_id=request_id,
+            instance=instance,
+            key_id=key_id,
+            pending_window=calls.days(pending_window_days),
+        )
+        return self._call(self._stub.DeleteOrphanedKey, request, timeout_seconds)
 
     def describe_key(
         self, *, key_id: str, instance: str = "", timeout_seconds: float | None = None
@@ -193,8 +235,10 @@ class KeyBrokerClient:
         timeout_seconds: float | None,
     ) -> ResponseT:
         calls.prepare(request)
-        timeout = calls.timeout_for(request, timeout_seconds, self._timeout_seconds)
-        try:
-            return method(request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise translate(error, request) from error
+        call = self._retries.start(request, calls.timeout_for(request, timeout_seconds, self._timeout_seconds))
+        while True:
+            try:
+                return method(request, timeout=call.remaining_seconds())
+            except grpc.RpcError as error:
+                pause_seconds = call.pause_seconds(error)
+            time.sleep(pause_seconds)

@@ -3,12 +3,17 @@
     KeyBrokerError                 also itself: a fault in the broker, or a refusal by something in front of it
     ├── InvalidArgumentError       a field is wrong; `field` names it
     ├── NotFoundError              no such CMK
+    │   └── RequestNotFoundError   no such request of this caller
     ├── PreconditionFailedError    the CMK, the account or the operator's settings do not allow it
     │   ├── AlreadyBoundError      the CMK has its key material, for ever
-    │   ├── ImportInProgressError  another import into the CMK is under way or unresolved
-    │   └── QuotaExceededError     a KMS quota is used up; waiting does not help
+    │   ├── UnattributedError      the CMK has key material, and nobody can say whose: final
+    │   ├── ImportInProgressError  another import into the CMK is under way or unresolved, or this one is
+    │   ├── QuarantinedError       the broker's own records can't vouch for the CMK
+    │   ├── QuotaExceededError     a KMS quota is used up; waiting does not help
+    │   └── RequestIdReusedError   the request_id belongs to a request with another content
+    ├── NotImportedError           nothing of this request is bound or ever will be: final
     ├── NotAllowedError            the broker does not know the caller, or its policy does not let it
-    ├── UnresolvedError            the change may have happened, or may still: look before anything else
+    ├── UnresolvedError            the change may have happened, or may still: repeat with the same request_id
     ├── ThrottledError             too many calls; come back after `retry_after_seconds`
     └── UnavailableError           no answer to a read, or no way to the KMS; come back later
 
@@ -36,7 +41,7 @@ class KeyBrokerError(Exception):
     field: the request field at fault, by its name in the .proto.
     metadata: ErrorInfo.metadata: instance, key_id, kms_request_id and others, see error_reason.proto.
     retry_after_seconds: when to come back, if the broker said so.
-    request_id: the id of the request, given or generated; empty for a read.
+    request_id: the id of the request, given or generated, to repeat it with; of a read, what it asked for.
     """
 
     outcome_unknown = False
@@ -85,6 +90,10 @@ class NotFoundError(KeyBrokerError):
     """No CMK has this key id in the instance's account and region."""
 
 
+class RequestNotFoundError(NotFoundError):
+    """This caller made no request with this request_id, or so long ago that it was forgotten."""
+
+
 class PreconditionFailedError(KeyBrokerError):
     """The state of the CMK, the KMS account or the operator's settings do not allow the call."""
 
@@ -93,26 +102,49 @@ class AlreadyBoundError(PreconditionFailedError):
     """The CMK has key material and is bound to it for ever. Import into a new CMK instead."""
 
 
+class UnattributedError(PreconditionFailedError):
+    """Final: the CMK is Enabled, and it can't be found out with whose key material. Import into a new CMK."""
+
+
 class ImportInProgressError(PreconditionFailedError):
-    """Another import into this CMK is under way or unresolved. This call did nothing."""
+    """Another import into this CMK, or an earlier call of this request, is under way. This call did nothing."""
+
+
+class QuarantinedError(PreconditionFailedError):
+    """The broker's ledger is unreadable for this CMK, or an older copy: it sends nothing for the CMK.
+
+    What earlier calls for the CMK did is not known. retry_after_seconds says when it ends, if the broker knows.
+    """
 
 
 class QuotaExceededError(PreconditionFailedError):
     """A resource quota of the KMS is used up; more quota or deletions are needed."""
 
 
+class RequestIdReusedError(PreconditionFailedError):
+    """This caller has used the request_id for a request with another content. This call did nothing."""
+
+
+class NotImportedError(KeyBrokerError):
+    """Final: nothing of this request is bound to the CMK or ever will be. Ask anew, with a new request_id."""
+
+
 class UnresolvedError(KeyBrokerError):
-    """Nobody can say whether the change happened. Never repeat the call before looking with describe_key."""
+    """Nobody can say yet whether the change happened.
+
+    An import, or the creation of a CMK: repeat the call with the same request_id and content, or look with get_import.
+    A deletion: look with describe_key before anything else.
+    """
 
     outcome_unknown = True
 
 
 class ThrottledError(KeyBrokerError):
-    """The broker or the KMS serves no more calls now. Come back later; with `created_key_id`, for that CMK."""
+    """The broker or the KMS serves no more calls now. Come back later, with the same request_id."""
 
 
 class UnavailableError(KeyBrokerError):
-    """The KMS or the broker gave no usable answer, and nothing was imported. Come back later.
+    """The KMS or the broker gave no usable answer, and nothing was imported. Come back later, with the same request_id.
 
     An import with new_key may have created its CMK: then created_key_id names it.
     """
