@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from kbctl import health, importing, keys, wrapping
-from kbctl.arguments import Commands
+from kbctl import health, importing, keys, orphans, status, wrapping
+from kbctl.arguments import Commands, Effect
 from kbctl.connection import connect, require_broker
 from kbctl.failures import Exit, UsageError, report, report_local
 from keybroker_client import KeyBrokerError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-GROUPS = (importing, keys, wrapping, health)
+GROUPS = (importing, status, keys, orphans, wrapping, health)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,17 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UnicodeError:
         return report_local("an argument is not UTF-8 text", args.output, Exit.USAGE)
     except KeyBrokerError as error:
-        return report(error, args.output)
+        return report(error, args.output, once=args.effect is Effect.CHANGES_ONCE)
     except KeyboardInterrupt:
-        text = (
-            "interrupted: the change may have happened, look with 'kbctl describe'" if args.changes else "interrupted"
-        )
-        return report_local(text, args.output, Exit.INTERRUPTED)
+        return report_local(_what_an_interrupt_leaves(args), args.output, Exit.INTERRUPTED)
+
+
+def _what_an_interrupt_leaves(args: argparse.Namespace) -> str:
+    if args.effect is Effect.READS:
+        return "interrupted"
+    if args.effect is Effect.CHANGES_ONCE and args.request_id:
+        return f"interrupted: the change may have happened, repeat the command with --request-id {args.request_id}"
+    return "interrupted: the change may have happened, look with 'kbctl describe'"
 
 
 def _run(args: argparse.Namespace) -> int:
     with connect(args) as client:
-        if args.changes:
+        if args.effect is not Effect.READS:
             require_broker(client)
         exit_code: int = args.run(client, args)
         return exit_code

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from enum import Enum, auto
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import keybroker_client as kc
 from kbctl.failures import MEANINGS, UsageError
+from keybroker_client.retries import DEFAULT_RETRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     Run = Callable[[kc.KeyBrokerClient, argparse.Namespace], int]
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+MIN_DAYS, MAX_DAYS = 7, 30
 SPECS: Mapping[str, kc.KeySpec] = {
     "aes-128": kc.KeySpec.KEY_SPEC_AES_128,
     "aes-192": kc.KeySpec.KEY_SPEC_AES_192,
@@ -36,6 +39,14 @@ ALGORITHM_ALIASES = {
 }
 
 
+class Effect(Enum):
+    """What a command does to the KMS, and what becomes of it when it is repeated."""
+
+    READS = auto()
+    CHANGES = auto()
+    CHANGES_ONCE = auto()  # the broker knows a repeat by its request id
+
+
 class Commands:
     """The parser of kbctl, to which each command group adds its commands."""
 
@@ -50,23 +61,22 @@ class Commands:
         )
         self.parser.add_argument("--version", action="version", version=f"kbctl {version('keybroker')}")
         _add_common_options(self.parser, defaults=True)
+        self.parser.set_defaults(instance="", request_id="")
         self._commands = self.parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(self, name: str, run: Run, *, about: str, changes: bool, instance: bool = True) -> argparse.ArgumentParser:
+    def add(self, name: str, run: Run, *, about: str, effect: Effect, instance: bool = True) -> argparse.ArgumentParser:
         """Adds a command. One that changes state takes --request-id; one about a CMK takes --instance."""
-        parser = self._commands.add_parser(name, help=about, description=f"{about}.", allow_abbrev=False)
-        parser.set_defaults(run=run, changes=changes)
-        _add_common_options(parser, defaults=False)
-        if instance:
-            parser.add_argument(
-                "--instance",
-                default="",
-                metavar="NAME",
-                help="KMS instance by its name at the broker (default: its own)",
-            )
-        if changes:
-            parser.add_argument("--request-id", metavar="UUID", help="id of the request (default: a new one)")
-        return parser
+        return _add_command(self._commands, name, run, about=about, effect=effect, instance=instance)
+
+    def add_under(
+        self, parser: argparse.ArgumentParser, commands: Mapping[str, tuple[Run, Effect, str]]
+    ) -> list[argparse.ArgumentParser]:
+        """Adds commands under another one, which itself does what its own `run` says."""
+        below = parser.add_subparsers(metavar="COMMAND", required=False)
+        return [
+            _add_command(below, name, run, about=about, effect=effect, instance=True)
+            for name, (run, effect, about) in commands.items()
+        ]
 
 
 def add_new_key_options(parser: argparse.ArgumentParser, *, spec_required: bool) -> None:
@@ -85,12 +95,54 @@ def new_key(args: argparse.Namespace) -> kc.NewKey:
     return kc.NewKey(key_spec=SPECS[args.spec], alias=args.alias, description=args.description, tags=tags)
 
 
+def add_consent_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --allow-second-key."""
+    parser.add_argument(
+        "--allow-second-key",
+        action="store_true",
+        help="after CREATE_OUTCOME_UNKNOWN: create another CMK if the first is not found",
+    )
+
+
 def add_algorithm_option(parser: argparse.ArgumentParser) -> None:
     """Adds --algorithm."""
     known = " or ".join(ALGORITHMS)
     parser.add_argument(
         "--algorithm", type=_algorithm, metavar="NAME", help=f"wrapping algorithm, {known} (default: oaep-sha256)"
     )
+
+
+def deletion_days(text: str) -> int:
+    """The waiting period that --days gives."""
+    if not (text.isdecimal() and MIN_DAYS <= int(text) <= MAX_DAYS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from {MIN_DAYS} to {MAX_DAYS}")
+    return int(text)
+
+
+def _add_command(  # noqa: PLR0913 - private, of add and add_under
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Run,
+    *,
+    about: str,
+    effect: Effect,
+    instance: bool,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=about, description=f"{about}.", allow_abbrev=False)
+    parser.set_defaults(run=run, effect=effect)
+    _add_common_options(parser, defaults=False)
+    if instance:
+        parser.add_argument(
+            "--instance",
+            default=argparse.SUPPRESS,
+            metavar="NAME",
+            help="KMS instance by its name at the broker (default: its own)",
+        )
+    if effect is not Effect.READS:
+        parser.add_argument(
+            "--request-id", default=argparse.SUPPRESS, metavar="UUID", help="id of the request (default: a new one)"
+        )
+    return parser
 
 
 def _add_common_options(parser: argparse.ArgumentParser, *, defaults: bool) -> None:
@@ -109,6 +161,7 @@ def _add_common_options(parser: argparse.ArgumentParser, *, defaults: bool) -> N
     add("--token-file", default=None, metavar="FILE", help="bearer token (JWT) of this client; needs TLS")
     add("--allow-insecure", default=False, action="store_true", help="allow another host without TLS")
     add("--timeout", default=None, type=_seconds, metavar="SECONDS", help="for a call (default: 15, reads 10)")
+    add("--retries", DEFAULT_RETRIES, type=_count, metavar="N", help="repeats of a call (default: 5; 0: none)")
     add("--output", default="table", choices=("table", "json"), help="for people or for programs (default: table)")
 
 
@@ -125,6 +178,12 @@ def _tag(text: str) -> tuple[str, str]:
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 100):  # noqa: PLR2004 - more than any timeout has room for
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -28,6 +28,7 @@ def connect(args: argparse.Namespace) -> kc.KeyBrokerClient:
         credentials=credentials,
         allow_insecure=args.allow_insecure,
         timeout_seconds=args.timeout,
+        retries=args.retries,
     )
 
 

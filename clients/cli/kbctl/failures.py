@@ -31,6 +31,7 @@ class Exit(IntEnum):
     TRY_LATER = 7
     NOT_SERVING = 8
     NOT_ALLOWED = 9
+    NOT_IMPORTED = 10
     INTERRUPTED = 130
 
 
@@ -39,12 +40,13 @@ MEANINGS = {
     Exit.FAILED: "another error, or a refusal by something in front of the broker",
     Exit.USAGE: "wrong arguments or local files; nothing was changed",
     Exit.INVALID_ARGUMENT: "the broker or the KMS refused an argument",
-    Exit.NOT_FOUND: "no such CMK",
+    Exit.NOT_FOUND: "no such CMK, or no such request of this caller",
     Exit.PRECONDITION_FAILED: "the CMK, the account or the operator's settings do not allow it",
-    Exit.UNRESOLVED: "the change may have happened: look with 'kbctl describe' before anything else",
-    Exit.TRY_LATER: "unavailable, throttled or overloaded: try later (with --key-id if a CMK was created)",
+    Exit.UNRESOLVED: "the change may have happened: do as the error says before anything else",
+    Exit.TRY_LATER: "unavailable, throttled, overloaded, or another import is under way: repeat later",
     Exit.NOT_SERVING: "the broker answers that it is not serving (health)",
     Exit.NOT_ALLOWED: "the broker does not know the caller, or its policy does not allow it",
+    Exit.NOT_IMPORTED: "nothing was imported, and that is final: ask anew with a new request id",
     Exit.INTERRUPTED: "interrupted; the outcome of a change is unknown",
 }
 
@@ -52,23 +54,41 @@ MEANINGS = {
 BY_CLASS: tuple[tuple[type[kc.KeyBrokerError], Exit, str], ...] = (
     (kc.InvalidArgumentError, Exit.INVALID_ARGUMENT, "Correct the argument."),
     (kc.NotFoundError, Exit.NOT_FOUND, "Check the name, and --instance."),
+    (kc.ImportInProgressError, Exit.TRY_LATER, "Try again later."),
     (kc.PreconditionFailedError, Exit.PRECONDITION_FAILED, "Look at the CMK with 'kbctl describe'."),
     (kc.NotAllowedError, Exit.NOT_ALLOWED, "Ask the broker's operator."),
     (kc.UnresolvedError, Exit.UNRESOLVED, "Don't repeat the command: look with 'kbctl describe' first."),
+    (kc.NotImportedError, Exit.NOT_IMPORTED, "Ask anew with a new request id."),
     (kc.ThrottledError, Exit.TRY_LATER, "Try again later."),
-    (kc.UnavailableError, Exit.TRY_LATER, "Nothing was imported: try again later."),
+    (kc.UnavailableError, Exit.TRY_LATER, "Try again later."),
     (kc.KeyBrokerError, Exit.FAILED, "Have the broker's operator look at it."),
 )
 
 
-def report(error: kc.KeyBrokerError, output: str) -> Exit:
-    """Prints the error of a call to stderr."""
+REPEATABLE = (kc.UnresolvedError, kc.ThrottledError, kc.UnavailableError, kc.ImportInProgressError)
+
+
+def report(error: kc.KeyBrokerError, output: str, *, once: bool) -> Exit:
+    """Prints the error of a call to stderr. once: a repeat with the same request id does nothing twice."""
     exit_code, advice = next((code, advice) for cls, code, advice in BY_CLASS if isinstance(error, cls))
+    repeatable = once and bool(error.request_id) and isinstance(error, REPEATABLE)
+    if repeatable:
+        advice = _how_to_repeat(error)
     if output == "json":
-        _print_json(_as_json(error, error.advice or advice, exit_code))
+        told = f"{error.advice} {advice}".strip() if repeatable else error.advice or advice
+        _print_json(_as_json(error, told, exit_code) | {"repeatable": repeatable})
     else:
-        _print_line(_as_line(error, error.advice if error.reason else advice))
+        _print_line(_as_line(error, error.advice if error.reason and not repeatable else advice))
     return exit_code
+
+
+def _how_to_repeat(error: kc.KeyBrokerError) -> str:
+    repeat = f"Repeat the command with --request-id {error.request_id}"
+    if error.reason == "CREATE_OUTCOME_UNKNOWN":
+        repeat += "; --allow-second-key too makes another CMK if the first is not found"
+    elif error.outcome_unknown:
+        repeat += ", or look with 'kbctl import-status'"
+    return f"{repeat}."
 
 
 def report_local(message: str, output: str, exit_code: Exit) -> Exit:
@@ -85,7 +105,7 @@ def _as_line(error: kc.KeyBrokerError, advice: str) -> str:
     message = error.message if error.message.endswith(".") else f"{error.message}."
     told = message if advice in message else f"{message} {advice}"  # an empty advice is in every message
     facts = {
-        "created CMK, to go on with by --key-id:": error.created_key_id,
+        "created CMK": error.created_key_id,
         "field": error.field,
         "retry after seconds": error.retry_after_seconds and f"{error.retry_after_seconds:g}",
         "request id": error.request_id,

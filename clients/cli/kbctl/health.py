@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kbctl.arguments import Effect
 from kbctl.failures import Exit
 from kbctl.output import show
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Adds health."""
-    parser = commands.add("health", health, about="Ask whether the broker serves", changes=False, instance=False)
+    parser = commands.add("health", health, about="Ask whether the broker serves", effect=Effect.READS, instance=False)
     parser.add_argument("--service", default="", metavar="NAME", help="a gRPC service (default: the whole broker)")
 
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import keybroker_client as kc
-from kbctl.arguments import ALGORITHMS, add_algorithm_option, add_new_key_options, new_key
+from kbctl.arguments import (
+    ALGORITHMS,
+    Effect,
+    add_algorithm_option,
+    add_consent_option,
+    add_new_key_options,
+    new_key,
+)
 from kbctl.failures import Exit, UsageError
 from kbctl.output import as_json, check_value_text, instant, key_rows, label, show
+from kbctl.status import name_request
 
 if TYPE_CHECKING:
     import argparse
@@ -19,11 +27,14 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Adds import."""
-    parser = commands.add("import", import_key, about="Generate key material and import it into a CMK", changes=True)
+    parser = commands.add(
+        "import", import_key, about="Generate key material and import it into a CMK", effect=Effect.CHANGES_ONCE
+    )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--key-id", metavar="ID", help="an existing CMK in PENDING_IMPORT: key id or ARN")
     target.add_argument("--new-key", action="store_true", help="create the CMK first; needs --spec")
     add_new_key_options(parser, spec_required=False)
+    add_consent_option(parser)
     add_algorithm_option(parser)
     parser.add_argument("--validate-only", action="store_true", help="check everything, change nothing")
 
@@ -36,8 +47,9 @@ def import_key(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
         new_key=new_key(args) if args.new_key else None,
         wrapping_algorithm=ALGORITHMS[args.algorithm] if args.algorithm else None,
         validate_only=args.validate_only,
+        allow_second_key=args.allow_second_key,
         instance=args.instance,
-        request_id=args.request_id,
+        request_id=name_request(args),
     )
     check_value = check_value_text(answer.key_check_value)
     show(args, _rows(answer, check_value), as_json(answer) | {"check_value": check_value})
@@ -47,8 +59,8 @@ def import_key(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
 def _check_new_key_options(args: argparse.Namespace) -> None:
     if args.new_key and not args.spec:
         raise UsageError("--new-key needs --spec")
-    if not args.new_key and (args.spec or args.alias or args.description or args.tag):
-        raise UsageError("--spec, --alias, --description and --tag are for --new-key")
+    if not args.new_key and (args.spec or args.alias or args.description or args.tag or args.allow_second_key):
+        raise UsageError("--spec, --alias, --description, --tag and --allow-second-key are for --new-key")
 
 
 def _rows(answer: ImportExternalKeyResponse, check_value: str) -> list[Row]:

@@ -31,6 +31,19 @@ def show(args: argparse.Namespace, rows: Sequence[Row], fields: dict[str, Any]) 
         print(f"{name:<{width}}  {value}")
 
 
+def show_table(
+    args: argparse.Namespace, header: Sequence[str], lines: Sequence[Sequence[str]], fields: dict[str, Any]
+) -> None:
+    """Prints a list as --output says: a line for each entry under a header; "-" where there is no value."""
+    if args.output == "json":
+        print(json.dumps(fields, indent=2))
+        return
+    cells = [tuple(header), *(tuple(printable(cell) or "-" for cell in line) for line in lines)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
 def as_json(message: Message) -> dict[str, Any]:
     """Protobuf's JSON with the field names of the .proto; fields without a value are there, with their default."""
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keybroker_client as kc
-from kbctl.arguments import ALGORITHMS, add_algorithm_option
+from kbctl.arguments import ALGORITHMS, Effect, add_algorithm_option
 from kbctl.failures import Exit, UsageError
 from kbctl.files import STDIN, check_outputs, read_input, write_private
 from kbctl.output import as_json, instant, key_rows, label, show
+from kbctl.status import name_request
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +26,7 @@ WRAPPED_KEY_MATERIAL_BYTES = 256
 def add_commands(commands: Commands) -> None:
     """Adds parameters and import-wrapped."""
     parser = commands.add(
-        "parameters", parameters, about="Get a wrapping public key and its import token", changes=False
+        "parameters", parameters, about="Get a wrapping public key and its import token", effect=Effect.READS
     )
     parser.add_argument("--key-id", required=True, metavar="ID", help="a CMK in PENDING_IMPORT: key id or ARN")
     add_algorithm_option(parser)
@@ -35,7 +36,9 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--token-out", type=Path, metavar="FILE", help="write the import token here")
     parser.add_argument("--force", action="store_true", help="replace these files")
 
-    parser = commands.add("import-wrapped", import_wrapped, about="Import key material that you wrapped", changes=True)
+    parser = commands.add(
+        "import-wrapped", import_wrapped, about="Import key material that you wrapped", effect=Effect.CHANGES_ONCE
+    )
     parser.add_argument("--key-id", required=True, metavar="ID", help="the CMK of the parameters: key id or ARN")
     wrapped = parser.add_mutually_exclusive_group(required=True)
     wrapped.add_argument("--wrapped", metavar="FILE", help="wrapped key material, 256 bytes; - for stdin")
@@ -80,7 +83,7 @@ def import_wrapped(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
         import_token=_import_token(args.token),
         validate_only=args.validate_only,
         instance=args.instance,
-        request_id=args.request_id,
+        request_id=name_request(args),
     )
     result = "checks passed, nothing was changed" if args.validate_only else "imported"
     rows: list[Row] = [
