@@ -1,6 +1,8 @@
-"""Credentials that the KMS refuses: others are asked for once, and the request is sent once more at most."""
+"""Credentials that the KMS refuses: others are asked for once, and the request is sent once more at most.
 
-import base64
+CreateKey and ImportKeyMaterial are not: each of their sends is recorded before it leaves.
+"""
+
 import re
 import socket
 import time
@@ -10,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from keybroker.adapters.kms.client import STALE_CREDENTIALS_CODES, KmsClient
+from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials, CredentialsError
-from keybroker.adapters.kms.error_table import ERROR_TABLE
+from keybroker.adapters.kms.error_table import ERROR_TABLE, STALE_CREDENTIALS_CODES
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
+from keybroker.domain.external_key import NewKey
+from keybroker.domain.key_spec import AES_256
 from tests.unit.adapters_kms.support import (
     CMK,
     KEY_ID,
@@ -85,10 +89,17 @@ def import_material(kms: KmsClient) -> object:
     return kms.import_key_material(CMK, wrapped_key_material=b"blob", import_token="token", deadline=deadline())
 
 
-CHANGES: dict[str, Callable[[KmsClient], object]] = {
-    "ImportKeyMaterial": import_material,
-    "ScheduleKeyDeletion": lambda kms: kms.schedule_key_deletion(KEY_ID, pending_window_days=7, deadline=deadline()),
+def schedule_deletion(kms: KmsClient) -> object:
+    return kms.schedule_key_deletion(KEY_ID, pending_window_days=7, deadline=deadline())
+
+
+REPEATED: dict[str, Callable[[KmsClient], object]] = {
+    "ScheduleKeyDeletion": schedule_deletion,
     "CreateAlias": lambda kms: kms.create_alias(KEY_ID, "alias/x", deadline=deadline()),
+}
+SENT_ONCE: dict[str, Callable[[KmsClient], object]] = {
+    "ImportKeyMaterial": import_material,
+    "CreateKey": lambda kms: kms.create_key(NewKey(AES_256), deadline=deadline()),
 }
 
 
@@ -98,7 +109,7 @@ def failure(call: Callable[[KmsClient], object], kms: KmsClient) -> KmsError:
     return caught.value
 
 
-@pytest.mark.parametrize("operation", CHANGES)
+@pytest.mark.parametrize("operation", REPEATED)
 @pytest.mark.parametrize("code", STALE)
 def test_change_refused_for_stale_credentials_is_sent_once_more_with_others(code: str, operation: str) -> None:
     source, told = FakeSource(), []
@@ -107,7 +118,7 @@ def test_change_refused_for_stale_credentials_is_sent_once_more_with_others(code
         answering(refused(code), reply_bytes(DONE)) as server,
         client(server.address, credentials=source, observe=observe) as kms,
     ):
-        CHANGES[operation](kms)
+        REPEATED[operation](kms)
     assert signers(server) == ["STS.old", "STS.new"]
     assert source.renewals == [OLD]
     assert told == [(operation, code), (operation, "OK")]
@@ -118,10 +129,10 @@ def test_what_is_sent_once_more_is_the_same_with_a_nonce_and_signature_of_its_ow
         answering(refused(STALE[0]), reply_bytes(DONE)) as server,
         client(server.address, credentials=FakeSource()) as kms,
     ):
-        import_material(kms)
+        schedule_deletion(kms)
     first, second = (request.decode() for request in server.requests)
     assert first.splitlines()[0] == second.splitlines()[0]
-    assert base64.b64encode(b"blob").decode().rstrip("=") in first
+    assert f"KeyId={KEY_ID}" in first
     nonces = re.findall(r"x-acs-signature-nonce: (\w+)", first + second)
     assert len(set(nonces)) == 2
     assert "x-acs-security-token: token-2" in second
@@ -131,7 +142,7 @@ def test_what_is_sent_once_more_is_the_same_with_a_nonce_and_signature_of_its_ow
 def test_second_refusal_is_told_and_nothing_is_sent_a_third_time(code: str) -> None:
     source = FakeSource()
     with answering(refused(code), refused(code)) as server, client(server.address, credentials=source) as kms:
-        error = failure(import_material, kms)
+        error = failure(schedule_deletion, kms)
     assert (error.reason, error.committed_nothing) == (Reason.KMS_CREDENTIALS_REJECTED, True)
     assert len(server.requests) == 2
     assert len(source.renewals) == 1
@@ -139,17 +150,33 @@ def test_second_refusal_is_told_and_nothing_is_sent_a_third_time(code: str) -> N
 
 def test_second_sending_without_an_answer_is_ambiguous() -> None:
     with answering(refused(STALE[0]), b"") as server, client(server.address, credentials=FakeSource()) as kms:
-        assert not failure(import_material, kms).committed_nothing
+        assert not failure(schedule_deletion, kms).committed_nothing
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("code", sorted(set(ERROR_TABLE) - STALE_CREDENTIALS_CODES))
+@pytest.mark.parametrize("operation", SENT_ONCE)
+@pytest.mark.parametrize("code", STALE)
+def test_import_and_creation_are_told_of_the_refusal_and_the_next_call_has_others(code: str, operation: str) -> None:
+    source = FakeSource()
+    with (
+        answering(refused(code), reply_bytes(key_body())) as server,
+        client(server.address, credentials=source) as kms,
+    ):
+        error = failure(SENT_ONCE[operation], kms)
+        assert (error.kms_code, error.committed_nothing) == (code, True)
+        assert signers(server) == ["STS.old"]
+        SENT_ONCE[operation](kms)
+    assert signers(server) == ["STS.old", "STS.new"]
+    assert source.renewals == [OLD]
+
+
+@pytest.mark.parametrize("code", sorted(set(ERROR_TABLE) - STALE_CREDENTIALS_CODES))  # no Date: no other date either
 def test_other_refusal_is_sent_once(code: str) -> None:
     source = FakeSource()
     status = min(ERROR_TABLE[code].statuses)
     answer = replies(error_body(code), status=status)
     with serving(answer) as server, client(server.address, credentials=source) as kms:
-        failure(import_material, kms)
+        failure(schedule_deletion, kms)
     assert (len(server.requests), source.renewals) == (1, [])
 
 
@@ -166,14 +193,14 @@ UNPROVED = {
 def test_what_does_not_prove_that_nothing_was_committed_is_sent_once(script: Any) -> None:
     source = FakeSource()
     with serving(script) as server, client(server.address, credentials=source, read_timeout_seconds=0.3) as kms:
-        assert not failure(import_material, kms).committed_nothing
+        assert not failure(schedule_deletion, kms).committed_nothing
     assert (len(server.requests), source.renewals) == (1, [])
 
 
 def test_without_other_credentials_the_refusal_is_told() -> None:
     source = FakeSource(renewed=OLD)
     with answering(refused(STALE[0])) as server, client(server.address, credentials=source) as kms:
-        assert failure(import_material, kms).reason is Reason.KMS_CREDENTIALS_REJECTED
+        assert failure(schedule_deletion, kms).reason is Reason.KMS_CREDENTIALS_REJECTED
     assert len(server.requests) == 1
 
 
@@ -215,7 +242,7 @@ def test_function_that_fails_after_a_refusal_leaves_the_refusal() -> None:
         raise OSError
 
     with answering(refused(STALE[0])) as server, client(server.address, credentials=read) as kms:
-        assert failure(import_material, kms).kms_code == STALE[0]
+        assert failure(schedule_deletion, kms).kms_code == STALE[0]
     assert len(server.requests) == 1
 
 

@@ -20,6 +20,16 @@ CONNECTION = "connection"
 UNREADABLE = "unreadable"
 DEFAULT_THROTTLE_SECONDS = 1.0
 
+# An expired STS token is told as either: contract 1.12 (traps) and 3.4.
+STALE_CREDENTIALS_CODES = frozenset(
+    {
+        "InvalidAccessKeyId.NotFound",
+        "InvalidSecurityToken.Expired",
+        "InvalidSecurityToken.Malformed",
+        "InvalidSecurityToken.MismatchWithAccessKey",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:

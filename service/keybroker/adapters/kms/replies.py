@@ -1,7 +1,7 @@
 """The KMS's replies, from JSON to domain values. Strict about types, sizes and what must agree; lenient about the rest.
 
 No text of the KMS goes further than these values: not its messages, and of RequestIds only what looks like one.
-Source: contract 1.1 to 1.4 and 3.4.
+Source: contract 1.1 to 1.4, 1.7, 1.10, 1.11 and 3.4; RFC 9110 §5.6.7 for Date.
 """
 
 import base64
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
 from keybroker.adapters.kms.error_table import kms_error
@@ -20,17 +21,19 @@ from keybroker.domain.external_key import CmkName, ExternalKey, KeyState
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.key_spec import KEY_SPECS
 from keybroker.domain.wrapping import WrappingAlgorithm
-from keybroker.ports import KmsReply
+from keybroker.ports import KeyPage, KmsReply
 
 Body = Mapping[str, Any]
 
 MAX_RETRY_AFTER_SECONDS = 60.0
+PAGE_SIZE = 100
 _MAX_TEXT = 16 * 1024
 _OK = 200
 _REQUEST_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 _KEY_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 _ARN = re.compile(r"acs:kms:(?P<region>[a-z0-9-]{1,64}):(?P<account>[0-9]{1,32}):key/(?P<key_id>[0-9A-Za-z_-]{1,128})")
 _IMPORT_TOKEN = re.compile(r"[!-~]{1,16384}")
+_IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 
 
 def read_body(reply: Reply) -> Body:
@@ -50,14 +53,26 @@ def read_body(reply: Reply) -> Body:
     raise kms_error(code, reply.status, request_id=request_id, retry_after_seconds=_retry_after(reply))
 
 
+def read_date(reply: Reply) -> datetime | None:
+    """The reply's Date, cut to the second by who sent it. None if there is none, or not one IMF-fixdate."""
+    text = reply.headers.get("date", "")
+    if not _IMF_FIXDATE.fullmatch(text):
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if format_datetime(date, usegmt=True) == text else None  # the weekday must agree too
+
+
 def read_change(body: Body) -> KmsReply:
     """The KMS's word that a change was made. It always has a RequestId."""
     _text(body, "RequestId")
     return KmsReply(_request_id(body))
 
 
-def read_key(body: Body, *, region: str) -> ExternalKey:
-    """A KeyMetadata whose ARN, region and key id agree."""
+def read_key(body: Body, *, region: str, as_of: datetime | None = None) -> ExternalKey:
+    """A KeyMetadata whose ARN, region and key id agree. `as_of` is the Date that it came with."""
     metadata = body.get("KeyMetadata")
     if not isinstance(metadata, dict):
         raise _invalid(body, "KeyMetadata")
@@ -73,6 +88,7 @@ def read_key(body: Body, *, region: str) -> ExternalKey:
         origin=_text(metadata, "Origin"),
         created_at=_instant(metadata, "CreationDate"),
         delete_at=_instant(metadata, "DeleteDate"),
+        as_of=as_of,
     )
 
 
@@ -94,6 +110,44 @@ def read_import_parameters(body: Body, *, cmk: CmkName, algorithm: WrappingAlgor
     if not _IMPORT_TOKEN.fullmatch(import_token):
         raise _invalid(body, "ImportToken")
     return ImportParameters(cmk, algorithm, _decoded(body, "PublicKey"), import_token, expires_at)
+
+
+def read_key_page(body: Body, *, page: int) -> KeyPage:
+    """The key ids of one ListKeys answer, for the page that was asked for."""
+    if body.get("PageNumber") != page:
+        raise _invalid(body, "PageNumber")
+    key_ids = tuple(_text(each, "KeyId") for each in _objects(body, "Keys", "Key"))
+    if len(key_ids) > PAGE_SIZE or not all(map(_KEY_ID.fullmatch, key_ids)):
+        raise _invalid(body, "Keys")
+    total = body.get("TotalCount")
+    if type(total) is not int or total < len(key_ids):
+        raise _invalid(body, "TotalCount")
+    return KeyPage(key_ids, total)
+
+
+def read_tags(body: Body, *, key_id: str) -> Mapping[str, str]:
+    """The tags of the CMK that was asked for."""
+    entries = _objects(body, "Tags", "Tag")
+    tags = {_text(each, "TagKey"): _text(each, "TagValue", optional=True) for each in entries}
+    if len(tags) < len(entries) or any(each.get("KeyId") != key_id for each in entries):
+        raise _invalid(body, "Tags")
+    return tags
+
+
+def read_ciphertext(body: Body, *, key_id: str) -> bytes:
+    """The ciphertext blob of one Encrypt answer, at most 12 KiB, made with the CMK that was asked for."""
+    if _text(body, "KeyId") != key_id:
+        raise _invalid(body, "KeyId")
+    return _decoded(body, "CiphertextBlob")
+
+
+def _objects(body: Body, outer: str, inner: str) -> list[Body]:
+    """A list as the KMS nests it, {"Keys": {"Key": […]}}. Its entries get the RequestId, for the errors."""
+    nested = body.get(outer)
+    entries = nested.get(inner) if isinstance(nested, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+        raise _invalid(body, outer)
+    return [{**each, "RequestId": body.get("RequestId")} for each in entries]
 
 
 def _name(metadata: Body, region: str) -> CmkName:
