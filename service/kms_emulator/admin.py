@@ -1,7 +1,7 @@
 """The admin API: the fault dial and the other switches over HTTP, on a loopback port of its own.
 
 Every request needs `Authorization: Bearer <token>`. Bodies are JSON objects; a value that does not fit gets a 400
-whose `error` names it. docs/emulator.md shows the requests.
+whose `error` names it, a port that somebody else has taken a 409. docs/emulator.md shows the requests.
 """
 
 import hmac
@@ -165,6 +165,8 @@ class _AdminHandler(EmulatorHandler):
             return 200, route(_json_object(raw))
         except (ValueError, TypeError, OverflowError) as error:
             return 400, {"error": str(error)}
+        except OSError as error:
+            return 409, {"error": str(error)}
 
 
 def _json_object(raw: bytes) -> Body:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -152,6 +153,14 @@ def test_kms_can_be_paused_and_resumed(emulator: Emulator, client: Client) -> No
     for _ in range(2):
         assert ask(emulator, "POST", "/resume") == (200, {"paused": False})
         assert client.call("ListKeys").status == 200
+
+
+def test_resume_on_a_taken_port_is_a_409(emulator: Emulator) -> None:
+    address = urlsplit(emulator.endpoint)
+    ask(emulator, "POST", "/pause")
+    with socket.create_server((address.hostname, address.port)):
+        status, body = ask(emulator, "POST", "/resume")
+    assert (status, "in use" in body["error"]) == (409, True)
 
 
 BAD = {

@@ -144,6 +144,14 @@ def test_late_call_lands_when_the_clock_is_moved_past_it(client: Client, emulato
     assert emulator.bound_material(key_id) == MATERIAL
 
 
+def test_late_call_lands_in_real_time_though_the_clock_is_moved_back(listening: Emulator, http_client: Client) -> None:
+    listening.faults.add(Fault(operation="CreateKey", action="late", late_seconds=0.2))
+    with pytest.raises(http.client.RemoteDisconnected):
+        http_client.call("CreateKey")
+    listening.clock.advance(-DAY)
+    wait_until(lambda: len(listening.created_key_ids) == 1)
+
+
 def test_late_connection_is_held_before_it_closes(client: Client) -> None:
     started = time.perf_counter()
     key_id = send_late(client, delay_seconds=0.2)
@@ -262,6 +270,14 @@ def test_foreign_import_leaves_other_cmks_alone(client: Client, emulator: Emulat
     assert client.call("ListKeys").status == 200
     assert emulator.bound_material(bound) == MATERIAL
     assert emulator.bound_material(going) is None
+
+
+def test_foreign_import_does_not_replace_material_that_was_deleted(client: Client, emulator: Emulator) -> None:
+    key_id = emulator.create_key(dkms_instance_id="", material=MATERIAL)
+    client.ok("DeleteKeyMaterial", KeyId=key_id)
+    emulator.faults.add(Fault(action="foreign_import"))
+    assert client.state(key_id) == "PendingImport"
+    assert emulator.accepted_imports(key_id) == [MATERIAL]
 
 
 def test_parallel_imports_with_a_foreign_one_bind_exactly_one(listening: Emulator, pool: ThreadPoolExecutor) -> None:
