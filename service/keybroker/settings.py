@@ -227,6 +227,28 @@ class ImportSettings(_Section):
         return self
 
 
+class LedgerSettings(_Section):
+    """Where requests are recorded, and the keys that seal what is recorded. Without `file`: in memory."""
+
+    file: Path | None = None
+    mark_file: Path | None = Field(default=None, description="on a volume that is not restored together with the file")
+    key_file: Path | None = None
+    old_key_files: list[Path] = []
+    tombstone_days: int = Field(default=400, ge=1, le=36_500)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.file is not None and self.key_file is None:
+            raise ValueError("file needs key_file")
+        if self.mark_file is not None and self.file is None:
+            raise ValueError("mark_file needs file")
+        if self.old_key_files and self.key_file is None:
+            raise ValueError("old_key_files needs key_file")
+        if self.mark_file is not None and self.mark_file == self.file:
+            raise ValueError("mark_file must be another one than file")
+        return self
+
+
 class LogSettings(_Section):
     """Logs go to standard error, one JSON object a line."""
 
@@ -246,6 +268,7 @@ class Settings(_Section):
     policy: PolicySettings | None = None
     kms: KmsSettings
     imports: ImportSettings = Field(default_factory=ImportSettings)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
 
     @model_validator(mode="after")

@@ -154,17 +154,22 @@ SPECIAL = {
     "shutdown_grace_seconds": "31",
     "algorithms": "[ES256]",
     "jwks_url": "https://issuer.example/keys",
+    "old_key_files": "[/a/old, /an/older]",
 }
 
 # What else has to be set for a section that does not stand alone.
 TLS = {"KEYBROKER__SERVER__TLS__CERTIFICATE_FILE": "/a", "KEYBROKER__SERVER__TLS__PRIVATE_KEY_FILE": "/b"}
 POLICY = {"KEYBROKER__POLICY__FILE": "/policy"}
+LEDGER_KEY = {"KEYBROKER__LEDGER__KEY_FILE": "/key"}
 JWT = "KEYBROKER__SERVER__IDENTITY__JWT__"
 NEEDS: dict[str, dict[str, str]] = {
     "server.identity.mtls": TLS | POLICY,
     "server.identity.jwt.jwks_file": POLICY,
     "server.identity.jwt.jwks_url": POLICY,
     "server.identity.jwt": POLICY | {f"{JWT}JWKS_FILE": "/jwks"},
+    "ledger.file": LEDGER_KEY,
+    "ledger.mark_file": LEDGER_KEY | {"KEYBROKER__LEDGER__FILE": "/ledger"},
+    "ledger.old_key_files": LEDGER_KEY,
     "policy": TLS | {"KEYBROKER__SERVER__IDENTITY__MTLS__CLIENT_CA_FILE": "/ca"},
 }
 
@@ -220,7 +225,7 @@ def test_key_is_overridden_by_its_variable(key: Key, spelling: Callable[[str], s
     beside = {other.variable: another_value(other, None) for other in key.beside}
     settings = load_settings(written(tmp_path), environ={**needs(key), **beside, spelling(key.variable): text})
     after = value_at(settings, key.path)
-    shown = f"[{', '.join(after)}]" if isinstance(after, list) else str(after)
+    shown = f"[{', '.join(map(str, after))}]" if isinstance(after, list) else str(after)
     assert (shown.lower() if key.kind is bool else shown) == str(float(text) if key.kind is float else text)
     assert key.path[-1] == "default_instance" or after != before
 
@@ -332,6 +337,14 @@ def test_instance_of_a_bad_name_is_refused(name: str) -> None:
             "forbid_pkcs1_v1_5 and allow_foreign_tokens exclude each other",
         ),
         ({"server__tls": {"certificate_file": "/chain.pem"}}, "server.tls.private_key_file"),
+        ({"ledger__file": "/ledger"}, "ledger: file needs key_file"),
+        ({"ledger__mark_file": "/mark", "ledger__key_file": "/key"}, "ledger: mark_file needs file"),
+        ({"ledger__old_key_files": ["/old"]}, "ledger: old_key_files needs key_file"),
+        (
+            {"ledger": {"file": "/ledger", "mark_file": "/ledger", "key_file": "/key"}},
+            "ledger: mark_file must be another one than file",
+        ),
+        ({"ledger__tombstone_days": 0}, "ledger.tombstone_days"),
     ],
 )
 def test_inconsistent_configuration_is_refused(changes: dict[str, Any], words: str) -> None:
