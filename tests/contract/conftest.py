@@ -1,5 +1,6 @@
 """The implementations of ports.Kms that the contract suite runs over."""
 
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -45,6 +46,9 @@ class Subject:
     set_state: Callable[[str, KeyState], None]
     show_enabled_after_describes: Callable[[int], None]
     advance: Callable[[float], None]
+    put_ahead: Callable[[float], None]
+    set_readings: Callable[..., None]
+    bind_foreign: Callable[[str], bytes | None]
     calls: Callable[[], Counter[str]]
 
     def deadline(self, seconds: float = 10.0) -> Deadline:
@@ -58,6 +62,14 @@ def _fake() -> Iterator[Subject]:
     def advance(seconds: float) -> None:
         clock.offset += timedelta(seconds=seconds)
 
+    def put_ahead(seconds: float) -> None:
+        kms.ahead += timedelta(seconds=seconds)
+
+    def set_readings(**changes: Any) -> None:
+        for name, value in changes.items():
+            assert hasattr(kms, name)
+            setattr(kms, name, value)
+
     yield Subject(
         kms=kms,
         clock=clock,
@@ -66,6 +78,9 @@ def _fake() -> Iterator[Subject]:
         set_state=kms.set_state,
         show_enabled_after_describes=kms.show_enabled_after_describes,
         advance=advance,
+        put_ahead=put_ahead,
+        set_readings=set_readings,
+        bind_foreign=kms.bind_foreign,
         calls=lambda: Counter(kms.calls),
     )
 
@@ -96,6 +111,11 @@ def _client_against_emulator() -> Iterator[Subject]:
             clock.offset += timedelta(seconds=seconds)
             emulator.clock.advance(seconds)
 
+        def bind_foreign(key_id: str) -> bytes:
+            material = secrets.token_bytes(32)
+            emulator.import_material(key_id, material)
+            return material
+
         yield Subject(
             kms=kms,
             clock=clock,
@@ -104,6 +124,9 @@ def _client_against_emulator() -> Iterator[Subject]:
             set_state=lambda key_id, state: emulator.set_state(key_id, str(state)),
             show_enabled_after_describes=lambda n: emulator.set_readings(enabled_lag_describes=n),
             advance=advance,
+            put_ahead=emulator.clock.advance,
+            set_readings=emulator.set_readings,
+            bind_foreign=bind_foreign,
             calls=lambda: emulator.calls,
         )
         kms.close()
