@@ -86,8 +86,8 @@ FULL_REQUESTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("get_import", {"request_id": REQUEST_ID}, {"request_id": REQUEST_ID}),
     (
         "list_orphaned_keys",
-        {"instance": "backup", "page_size": 7, "page_token": "3"},
-        {"instance": "backup", "page_size": 7, "page_token": "3"},
+        {"instance": "backup", "page_token": "3"},
+        {"instance": "backup", "page_token": "3"},
     ),
     (
         "delete_orphaned_key",

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2
 
 from kbctl.__main__ import main
+from kbctl.orphans import age_text
+from kbctl.status import MEANINGS
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1 import types_pb2 as types
-from tests.clients.fake_broker import KEY_ID, TOKEN, FakeBroker, external_key
+from tests.clients.fake_broker import KEY_ID, TOKEN, Failure, FakeBroker, external_key, orphaned_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +54,26 @@ COMMANDS: list[tuple[str, list[str], dict[str, Any]]] = [
         },
     ),
     ("ImportExternalKey", ["import", "--new-key", *NEW_KEY, *CHANGE], {"new_key": NEW_KEY_SENT, **SENT}),
+    (
+        "ImportExternalKey",
+        ["import", "--new-key", *NEW_KEY, "--allow-second-key", *CHANGE],
+        {"new_key": NEW_KEY_SENT, "allow_second_key": True, **SENT},
+    ),
     ("CreateExternalKey", ["create", *NEW_KEY, *CHANGE], {"new_key": NEW_KEY_SENT, **SENT}),
+    (
+        "CreateExternalKey",
+        ["create", *NEW_KEY, "--allow-second-key", *CHANGE],
+        {"new_key": NEW_KEY_SENT, "allow_second_key": True, **SENT},
+    ),
+    ("GetImport", ["import-status", REQUEST_ID], {"request_id": REQUEST_ID}),
+    ("ListOrphanedKeys", ["orphans", "--instance", "backup"], {"instance": "backup"}),
+    ("ListOrphanedKeys", ["orphans", "list", "--instance", "backup"], {"instance": "backup"}),
+    ("ListOrphanedKeys", ["orphans", "--instance", "backup", "list"], {"instance": "backup"}),
+    (
+        "DeleteOrphanedKey",
+        ["orphans", "delete", KEY_ID, "--days", "7", *CHANGE],
+        {"key_id": KEY_ID, "pending_window": "604800s", **SENT},
+    ),
     (
         "GetImportParameters",
         ["parameters", "--key-id", KEY_ID, "--algorithm", "oaep-sha256", "--instance", "backup"],
@@ -94,7 +117,7 @@ def test_command_with_json_prints_the_whole_message(
     whole = MessageToDict(
         broker.answers[rpc], preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    if rpc == "ImportExternalKey":
+    if rpc in {"ImportExternalKey", "GetImport"}:
         whole["check_value"] = "cmac-aes:1a2b3c"
     assert json.loads(capsys.readouterr().out) == whole
 
@@ -137,6 +160,162 @@ def test_import_repeated_answer_is_named(broker: FakeBroker, capsys: pytest.Capt
     assert rows(capsys)[0] == ["result", "imported (repeated answer)"]
 
 
+def test_create_repeated_answer_is_named(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.answers["CreateExternalKey"].replayed = True  # type: ignore[union-attr]
+    assert main(["create", "--spec", "aes-256"]) == 0
+    assert rows(capsys)[0] == ["result", "created (repeated answer)"]
+
+
+REPEATABLE = [
+    ("ImportExternalKey", ["import", "--key-id", KEY_ID]),
+    ("CreateExternalKey", ["create", "--spec", "aes-256"]),
+    (
+        "ImportWrappedKeyMaterial",
+        ["import-wrapped", "--key-id", KEY_ID, "--wrapped", "wrapped", "--token", "token"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("rpc", "argv"), REPEATABLE)
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_new_request_id_is_told_before_the_call(
+    broker: FakeBroker,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    rpc: str,
+    argv: list[str],
+    output: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrapped").write_bytes(bytes(256))
+    (tmp_path / "token").write_text(TOKEN)
+    told: list[str] = []
+    answer = broker.answers[rpc]
+
+    class Answers(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            told.append(capsys.readouterr().err)
+            return answer
+
+    monkeypatch.setattr(broker, "answers", Answers())
+    assert main([*argv, "--output", output]) == 0
+    request_id = broker.only_call.request.request_id
+    expected = json.dumps({"request_id": request_id}) if output == "json" else f"kbctl: request id {request_id}"
+    assert told == [f"{expected}\n"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["import", "--key-id", KEY_ID, "--request-id", REQUEST_ID],
+        ["import", "--key-id", KEY_ID, "--validate-only"],
+        ["cancel-deletion", "--key-id", KEY_ID],
+    ],
+    ids=["given", "validate only", "no use"],
+)
+def test_request_id_that_nobody_needs_is_not_told(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    assert main(argv) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_import_status_table_shows_the_record(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import-status", REQUEST_ID]) == 0
+    assert rows(capsys) == [
+        ["request id", REQUEST_ID],
+        ["state", "IMPORTED"],
+        ["meaning", "final: imported"],
+        ["key id", KEY_ID],
+        ["created CMK", KEY_ID],
+        ["check value", "cmac-aes:1a2b3c"],
+        ["evidence", "PROVED"],
+        ["algorithm", "RSAES_OAEP_SHA_256"],
+        ["sent", "2 times"],
+        ["imported", "2026-11-18 11:07:40 UTC"],
+        ["KMS request id", "import-1"],
+        ["recorded", "2026-11-18 11:07:30 UTC"],
+        ["changed", "2026-11-18 11:07:50 UTC"],
+    ]
+
+
+def test_import_status_of_an_unfinished_request_shows_what_is_known(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answers["GetImport"] = pb.GetImportResponse(request_id=REQUEST_ID, state=types.REQUEST_STATE_CREATING)
+    assert main(["import-status", REQUEST_ID]) == 0
+    assert rows(capsys) == [
+        ["request id", REQUEST_ID],
+        ["state", "CREATING"],
+        ["meaning", "whether a CMK was created is not known yet"],
+    ]
+
+
+def test_import_status_knows_every_state() -> None:
+    names = {name.removeprefix("REQUEST_STATE_") for name in types.RequestState.keys()}  # noqa: SIM118 - no mapping
+    assert set(MEANINGS) == names - {"UNSPECIFIED"}
+
+
+def test_orphans_table_has_a_line_for_each_key_of_every_page(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = [
+        pb.ListOrphanedKeysResponse(keys=[orphaned_key()], next_page_token="2"),
+        pb.ListOrphanedKeysResponse(next_page_token="3"),
+        pb.ListOrphanedKeysResponse(
+            keys=[
+                orphaned_key(
+                    key=external_key(key_id="key-other", state=types.KEY_STATE_PENDING_IMPORT),
+                    request_id="",
+                    caller="",
+                    state=types.REQUEST_STATE_UNSPECIFIED,
+                    age={"seconds": 59},
+                    deletable=False,
+                )
+            ]
+        ),
+    ]
+    broker.answers["ListOrphanedKeys"] = list(pages)
+    assert main(["orphans"]) == 0
+    assert capsys.readouterr().out == (
+        "key id                     age    state           deletable  request state  "
+        "request id                            caller\n"
+        f"{KEY_ID}  3d 4h  PENDING_IMPORT  yes        RELEASED       "
+        f"{REQUEST_ID}  spiffe://example/billing\n"
+        "key-other                  59s    PENDING_IMPORT  no         -              "
+        "-                                     -\n"
+    )
+    assert [call.request.page_token for call in broker.calls] == ["", "2", "3"]
+    broker.answers["ListOrphanedKeys"] = pages
+    assert main(["orphans", "list", "--output", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [orphan["key"]["key_id"] for orphan in shown["keys"]] == [KEY_ID, "key-other"]
+    assert (shown["keys"][0]["age"], shown["keys"][0]["deletable"]) == ("273845s", True)
+    assert shown["next_page_token"] == ""
+
+
+def test_orphans_without_any_shows_the_header(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.answers["ListOrphanedKeys"] = pb.ListOrphanedKeysResponse()
+    assert main(["orphans"]) == 0
+    assert capsys.readouterr().out == "key id  age  state  deletable  request state  request id  caller\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59, "59s"), (60, "1m"), (3_725, "1h 2m"), (86_400, "1d"), (273_845, "3d 4h"), (86_405, "1d 5s")],
+)
+def test_age_is_told_in_two_units(seconds: int, text: str) -> None:
+    assert age_text(Duration(seconds=seconds)) == text
+
+
+def test_retries_is_how_often_a_call_is_repeated(broker: FakeBroker) -> None:
+    broker.answers["DescribeKey"] = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "BROKER_OVERLOADED")
+    for count in (0, 2):
+        broker.calls.clear()
+        assert main(["describe", "--key-id", KEY_ID, "--retries", str(count)]) == 7
+        assert len(broker.calls) == 1 + count
+
+
 def test_describe_table_shows_the_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", "--key-id", KEY_ID]) == 0
     assert rows(capsys) == KEY_TABLE
@@ -156,6 +335,7 @@ def test_describe_table_shows_values_of_a_newer_broker_and_no_control_characters
     [
         (["create", "--spec", "aes-256"], "PENDING_IMPORT", "create-1"),
         (["schedule-deletion", "--key-id", KEY_ID, "--days", "30"], "PENDING_DELETION", "schedule-1"),
+        (["orphans", "delete", KEY_ID, "--days", "30"], "PENDING_DELETION", "schedule-2"),
         (["cancel-deletion", "--key-id", KEY_ID], "ENABLED", "cancel-1"),
     ],
 )

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 REQUEST_ID = "6f1c9c1e-3c1b-4f65-9c53-3a8f1c1d2e3f"
 Code = grpc.StatusCode
-IMPORT = ["import", "--key-id", KEY_ID, "--request-id", REQUEST_ID]
+IMPORT = ["import", "--key-id", KEY_ID, "--request-id", REQUEST_ID, "--retries", "0"]
+REPEAT = f"Repeat the command with --request-id {REQUEST_ID}."
+REPEAT_OR_LOOK = f"Repeat the command with --request-id {REQUEST_ID}, or look with 'kbctl import-status'."
 PARAMETERS = ["parameters", "--key-id", KEY_ID]
 
 # With a reason: the broker's message says what to do. Without: kbctl does.
@@ -34,17 +36,21 @@ FAILURES = [
     (Failure(Code.NOT_FOUND, "KEY_NOT_FOUND"), 4, ""),
     (Failure(Code.NOT_FOUND), 4, "Check the name, and --instance."),
     (Failure(Code.FAILED_PRECONDITION, "KEY_MATERIAL_ALREADY_BOUND"), 5, ""),
-    (Failure(Code.ABORTED, "IMPORT_IN_PROGRESS"), 5, ""),
+    (Failure(Code.FAILED_PRECONDITION, "ENABLED_UNATTRIBUTED"), 5, ""),
+    (Failure(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"), 5, ""),
     (Failure(Code.RESOURCE_EXHAUSTED, "KMS_QUOTA_EXCEEDED"), 5, ""),
     (Failure(Code.FAILED_PRECONDITION), 5, "Look at the CMK with 'kbctl describe'."),
-    (Failure(Code.ABORTED, "IMPORT_UNRESOLVED"), 6, ""),
+    (Failure(Code.ABORTED, "IMPORT_UNRESOLVED"), 6, REPEAT_OR_LOOK),
     (
-        Failure(Code.INTERNAL),
+        Failure(Code.ABORTED, "CREATE_OUTCOME_UNKNOWN"),
         6,
-        "Whether the change happened is unknown. Don't repeat the command: look with 'kbctl describe' first.",
+        REPEAT.replace(".", "; --allow-second-key too makes another CMK if the first is not found."),
     ),
-    (Failure(Code.RESOURCE_EXHAUSTED, "KMS_THROTTLED"), 7, ""),
-    (Failure(Code.UNAVAILABLE, "KMS_UNAVAILABLE"), 7, ""),
+    (Failure(Code.INTERNAL), 6, f"Whether the change happened is unknown. {REPEAT_OR_LOOK}"),
+    (Failure(Code.RESOURCE_EXHAUSTED, "KMS_THROTTLED"), 7, REPEAT),
+    (Failure(Code.UNAVAILABLE, "KMS_UNAVAILABLE"), 7, REPEAT),
+    (Failure(Code.ABORTED, "IMPORT_IN_PROGRESS"), 7, REPEAT),
+    (Failure(Code.ABORTED, "NOT_IMPORTED"), 10, ""),
     (Failure(Code.INTERNAL, "WRAPPING_PUBLIC_KEY_REJECTED"), 1, ""),
     (Failure(Code.PERMISSION_DENIED), 9, "Ask the broker's operator."),
 ]
@@ -90,7 +96,7 @@ def test_error_shows_what_the_broker_advises_and_knows(broker: FakeBroker, capsy
     assert main(IMPORT) == 5
     assert capsys.readouterr().err == (
         "kbctl: the CMK is? disabled. Have it enabled. [KEY_DISABLED] "
-        "(created CMK, to go on with by --key-id: key-new; "
+        "(created CMK key-new; "
         f"retry after seconds 2.5; request id {REQUEST_ID}; KMS request id kms-1; correlation id c-1)\n"
     )
 
@@ -114,7 +120,7 @@ def test_error_with_json_is_an_object(broker: FakeBroker, capsys: pytest.Capture
             "reason": "IMPORT_UNRESOLVED",
             "code": "ABORTED",
             "message": "something went wrong",
-            "advice": "Don't repeat the command: look with 'kbctl describe' first.",
+            "advice": REPEAT_OR_LOOK,
             "field": "",
             "metadata": metadata,
             "created_key_id": "key-new",
@@ -122,9 +128,29 @@ def test_error_with_json_is_an_object(broker: FakeBroker, capsys: pytest.Capture
             "request_id": REQUEST_ID,
             "outcome_unknown": True,
             "exit_code": 6,
+            "repeatable": True,
         }
     }
     assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "exit_code"), [(Code.ABORTED, "CHANGE_OUTCOME_UNKNOWN", 6), (Code.UNAVAILABLE, "", 6)]
+)
+def test_deletion_that_failed_is_not_to_be_repeated(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], code: grpc.StatusCode, reason: str, exit_code: int
+) -> None:
+    broker.answers["CancelKeyDeletion"] = Failure(code, reason)
+    assert main(["cancel-deletion", "--key-id", KEY_ID, "--output", "json"]) == exit_code
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["repeatable"] is False
+    assert error["advice"] == "Don't repeat the command: look with 'kbctl describe' first."
+
+
+def test_import_status_of_an_unknown_request_ends_in_4(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.answers["GetImport"] = Failure(Code.NOT_FOUND, "REQUEST_NOT_FOUND", "no such request")
+    assert main(["import-status", REQUEST_ID]) == 4
+    assert capsys.readouterr().err == f"kbctl: no such request. [REQUEST_NOT_FOUND] (request id {REQUEST_ID})\n"
 
 
 def test_change_with_a_broker_that_breaks_off_is_unresolved(broker: FakeBroker) -> None:
@@ -155,8 +181,26 @@ def test_interrupt_of_a_change_warns(monkeypatch: pytest.MonkeyPatch, capsys: py
         raise KeyboardInterrupt
 
     monkeypatch.setattr(keybroker_client.KeyBrokerClient, "import_external_key", interrupt)
-    assert main(IMPORT) == 130
-    assert "the change may have happened" in capsys.readouterr().err
+    assert main(["import", "--key-id", KEY_ID]) == 130
+    told, interrupted = capsys.readouterr().err.splitlines()
+    assert interrupted == (
+        "kbctl: interrupted: the change may have happened, repeat the command with --request-id "
+        f"{told.removeprefix('kbctl: request id ')}"
+    )
+
+
+def test_interrupt_of_a_deletion_says_to_look(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keybroker_client.KeyBrokerClient, "cancel_key_deletion", interrupt)
+    monkeypatch.setattr(keybroker_client.KeyBrokerClient, "describe_key", interrupt)
+    assert main(["cancel-deletion", "--key-id", KEY_ID]) == 130
+    assert capsys.readouterr().err == ("kbctl: interrupted: the change may have happened, look with 'kbctl describe'\n")
+    assert main(["describe", "--key-id", KEY_ID]) == 130
+    assert capsys.readouterr().err == "kbctl: interrupted\n"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +214,12 @@ def test_interrupt_of_a_change_warns(monkeypatch: pytest.MonkeyPatch, capsys: py
         (["create", "--spec", "sm4"], "invalid choice: 'sm4'"),
         (["create", "--spec", "aes-128", "--tag", "a"], "'a' is not KEY=VALUE"),
         (["create", "--spec", "aes-128", "--tag", "a=1", "--tag", "a=2"], "the same key is given twice"),
+        (["import", "--key-id", "k", "--allow-second-key"], "are for --new-key"),
+        (["import-status"], "the following arguments are required: REQUEST_ID"),
+        (["orphans", "delete", "k"], "the following arguments are required: --days"),
+        (["orphans", "delete", "k", "--days", "6"], "'6' is not a number of days from 7 to 30"),
+        (["orphans", "purge"], "invalid choice: 'purge'"),
+        (["health", "--retries", "-1"], "'-1' is not a number from 0 to 100"),
         (["schedule-deletion", "--key-id", "k", "--days", "31"], "'31' is not a number of days from 7 to 30"),
         (["schedule-deletion", "--key-id", "k", "--days", "-7"], "'-7' is not a number of days from 7 to 30"),
         (["parameters", "--key-id", "k", "--algorithm", "sm2"], "'sm2' is not one of oaep-sha256, pkcs1-v1.5"),

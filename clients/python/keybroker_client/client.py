@@ -161,10 +161,10 @@ class KeyBrokerClient:
         return self._call(self._stub.GetImport, request, timeout_seconds)
 
     def list_orphaned_keys(
-        self, *, instance: str = "", page_size: int = 0, page_token: str = "", timeout_seconds: float | None = None
+        self, *, instance: str = "", page_token: str = "", timeout_seconds: float | None = None
     ) -> pb.ListOrphanedKeysResponse:
         """Lists CMKs that this broker created and that still wait for key material: one page, of up to 100."""
-        request = pb.ListOrphanedKeysRequest(instance=instance, page_size=page_size, page_token=page_token)
+        request = pb.ListOrphanedKeysRequest(instance=instance, page_token=page_token)
         return self._call(self._stub.ListOrphanedKeys, request, timeout_seconds)
 
     def delete_orphaned_key(
