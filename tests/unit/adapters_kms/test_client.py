@@ -7,6 +7,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -94,6 +95,26 @@ OPERATIONS: dict[str, tuple[Callable[[KmsClient], object], object, dict[str, str
         DONE,
         {"KeyId": KEY_ID},
     ),
+    "ListKeys": (
+        lambda kms: kms.list_keys(tag_key="a b", tag_value="ü", pending_import_only=True, page=3, deadline=deadline()),
+        {"Keys": {"Key": []}, "TotalCount": 0, "PageNumber": 3, "PageSize": 100, "RequestId": REQUEST_ID},
+        {
+            "Filters": '[{"Key":"TagKey","Values":["a b"]},{"Key":"TagValue","Values":["ü"]},'
+            '{"Key":"KeyState","Values":["PendingImport"]}]',
+            "PageNumber": "3",
+            "PageSize": "100",
+        },
+    ),
+    "ListResourceTags": (
+        lambda kms: kms.list_resource_tags(KEY_ID, deadline=deadline()),
+        {"Tags": {"Tag": []}, "RequestId": REQUEST_ID},
+        {"KeyId": KEY_ID},
+    ),
+    "Encrypt": (
+        lambda kms: kms.encrypt(KEY_ID, b"\xfb\xff", deadline=deadline()),
+        {"KeyId": KEY_ID, "KeyVersionId": "v", "CiphertextBlob": "QUFB", "RequestId": REQUEST_ID},
+        {"KeyId": KEY_ID, "Plaintext": "+/8="},
+    ),
 }
 
 
@@ -130,6 +151,31 @@ def test_operation_answered_by_nothing_but_a_request_id_or_less_is_not_read_as_m
         call(operation, kms)
     assert (caught.value.reason, caught.value.committed_nothing) == (Reason.KMS_RESPONSE_INVALID, False)
     assert len(server.requests) == 1
+
+
+def test_list_keys_without_extras_filters_by_the_tag_key_alone() -> None:
+    body = OPERATIONS["ListKeys"][1]
+    assert isinstance(body, dict)
+    with serving(replies(body | {"PageNumber": 1})) as server, client(server.address) as kms:
+        kms.list_keys(tag_key="t", deadline=deadline())
+        target = server.requests[0].decode().split(" ")[1]
+    assert parse_qs(urlsplit(target).query)["Filters"] == ['[{"Key":"TagKey","Values":["t"]}]']
+
+
+@pytest.mark.parametrize(
+    ("headers", "as_of"),
+    [
+        ({"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}, datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)),
+        ({}, None),
+        ({"Date": "soon"}, None),
+    ],
+    ids=str,
+)
+def test_description_is_as_of_the_replys_date(headers: dict[str, str], as_of: datetime | None) -> None:
+    script = replies(key_body(), headers=headers)
+    with serving(script, keep_alive=True) as server, client(server.address) as kms:
+        assert kms.describe_key(KEY_ID, deadline=deadline()).as_of == as_of
+        assert kms.create_key(NewKey(AES_192), deadline=deadline())[0].as_of == as_of
 
 
 def test_create_key_without_extras_sends_none() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from keybroker.domain.errors import KmsError, Reason
 from keybroker.domain.external_key import CmkName, KeyState
 from keybroker.domain.key_spec import AES_128, AES_256
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256
+from keybroker.ports import KeyPage
 from tests.unit.adapters_kms.support import ACCOUNT, ARN, CMK, KEY_ID, REGION, REQUEST_ID, error_body, key_body
 
 JSON = st.recursive(
@@ -172,6 +174,147 @@ def test_import_parameters_are_read_as_one_value() -> None:
 def test_import_parameters_of_a_wrong_shape_are_refused(overrides: dict[str, object]) -> None:
     error = refused(lambda: read_parameters(parameters_body(**overrides)))
     assert (error.reason, error.committed_nothing) == (Reason.KMS_RESPONSE_INVALID, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)),
+        ("Thu, 29 Feb 2024 23:59:59 GMT", datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)),
+        ("Mon, 06 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 6 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:37 +0000", None),
+        ("Sun, 06 Nov 1994 08:49:37 GMT, Sun, 06 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:60 GMT", None),
+        ("Sun, 06 Nov 1994 24:00:00 GMT", None),
+        ("Thu, 30 Feb 2024 23:59:59 GMT", None),
+        ("Sun, 06 Foo 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 0000 08:49:37 GMT", None),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+        ("Sun Nov  6 08:49:37 1994", None),
+        ("Sun, \u0660\u0666 Nov 1994 08:49:37 GMT", None),
+        ("9" * 5000, None),
+        ("", None),
+    ],
+    ids=brief,
+)
+def test_date_is_an_imf_fixdate_or_none(text: str, date: datetime | None) -> None:
+    """The first is the example of RFC 9110 §5.6.7."""
+    assert replies.read_date(reply({}, date=text)) == date
+
+
+def test_reply_without_a_date_has_none() -> None:
+    assert replies.read_date(reply({})) is None
+
+
+@given(st.datetimes(datetime(1000, 1, 1), datetime(9999, 12, 31, 23, 59, 59)))  # noqa: DTZ001  # made aware below
+def test_every_second_can_be_said(moment: datetime) -> None:
+    date = moment.replace(microsecond=0, tzinfo=UTC)
+    assert replies.read_date(reply({}, date=format_datetime(date, usegmt=True))) == date
+
+
+def page_body(**overrides: object) -> dict[str, object]:
+    return {
+        "Keys": {"Key": [{"KeyId": KEY_ID, "KeyArn": ARN}]},
+        "TotalCount": 7,
+        "PageNumber": 2,
+        "PageSize": 100,
+        "RequestId": REQUEST_ID,
+    } | overrides
+
+
+def tags_body(*tags: object) -> dict[str, object]:
+    return {"Tags": {"Tag": list(tags)}, "RequestId": REQUEST_ID}
+
+
+def tag(key: object = "t", value: object = "1", **overrides: object) -> dict[str, object]:
+    return {"KeyId": KEY_ID, "TagKey": key, "TagValue": value} | overrides
+
+
+def ciphertext_body(**overrides: object) -> dict[str, object]:
+    return {"KeyId": KEY_ID, "KeyVersionId": "v", "CiphertextBlob": "QUFB", "RequestId": REQUEST_ID} | overrides
+
+
+def read_page(body: dict[str, object]) -> object:
+    return replies.read_key_page(body, page=2)
+
+
+def read_tags(body: dict[str, object]) -> object:
+    return replies.read_tags(body, key_id=KEY_ID)
+
+
+def read_ciphertext(body: dict[str, object]) -> object:
+    return replies.read_ciphertext(body, key_id=KEY_ID)
+
+
+def test_page_of_keys_tags_and_ciphertext_are_read() -> None:
+    assert read_page(page_body()) == KeyPage((KEY_ID,), 7)
+    assert read_page(page_body(Keys={"Key": []}, TotalCount=0)) == KeyPage((), 0)
+    assert read_tags(tags_body(tag(), tag("u", ""), tag("v", None))) == {"t": "1", "u": "", "v": ""}
+    assert read_tags(tags_body()) == {}
+    assert read_ciphertext(ciphertext_body()) == b"AAA"
+
+
+BAD_PAGES: list[dict[str, object]] = [
+    {"Keys": None},
+    {"Keys": []},
+    {"Keys": {"Key": None}},
+    {"Keys": {"Key": {}}},
+    {"Keys": {"Key": [KEY_ID]}},
+    {"Keys": {"Key": [{"KeyId": None}]}},
+    {"Keys": {"Key": [{"KeyId": "key/1"}]}},
+    {"Keys": {"Key": [{"KeyId": KEY_ID}] * 101}, "TotalCount": 101},
+    {"TotalCount": None},
+    {"TotalCount": "7"},
+    {"TotalCount": True},
+    {"TotalCount": 7.0},
+    {"TotalCount": 0},
+    {"PageNumber": 1},
+    {"PageNumber": None},
+]
+BAD_CIPHERTEXTS: list[dict[str, object]] = [
+    {"KeyId": "key-other"},
+    {"KeyId": None},
+    {"CiphertextBlob": ""},
+    {"CiphertextBlob": None},
+    {"CiphertextBlob": "AAA"},
+    {"CiphertextBlob": "QUFB" * 4097},
+]
+BAD_TAGS: list[list[object]] = [
+    [None],
+    ["t"],
+    [tag(KeyId="key-other")],
+    [tag(KeyId=None)],
+    [tag("")],
+    [tag(5)],
+    [tag(value=5)],
+    [tag(value="1"), tag(value="2")],
+    [tag(value="x" * 16385)],
+]
+WRONG = [
+    *[(read_page, page_body(**each)) for each in BAD_PAGES],
+    *[(read_ciphertext, ciphertext_body(**each)) for each in BAD_CIPHERTEXTS],
+    *[(read_tags, tags_body(*each)) for each in BAD_TAGS],
+    *[(read_tags, {"Tags": each, "RequestId": REQUEST_ID}) for each in (None, [], {"Tag": {}})],
+]
+
+
+@pytest.mark.parametrize(("read", "body"), WRONG, ids=brief)
+def test_page_tags_or_ciphertext_of_a_wrong_shape_is_refused(
+    read: Callable[[dict[str, object]], object], body: dict[str, object]
+) -> None:
+    error = refused(lambda: read(body))
+    assert (error.reason, error.kms_code, error.committed_nothing) == (Reason.KMS_RESPONSE_INVALID, "unreadable", False)
+    assert error.kms_request_id == REQUEST_ID
+
+
+@given(st.sampled_from([read_page, read_tags, read_ciphertext]), st.sampled_from([*page_body(), "Tags", "KeyId"]), JSON)
+def test_lists_with_any_value_anywhere_are_read_or_refused(
+    read: Callable[[dict[str, object]], object], field: str, value: object
+) -> None:
+    body = page_body() | tags_body(tag()) | ciphertext_body() | {field: value}
+    with contextlib.suppress(KmsError):
+        read(body)
 
 
 def test_change_gives_its_request_id() -> None:

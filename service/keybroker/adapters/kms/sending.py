@@ -125,10 +125,9 @@ class Sender:
         try:
             body = replies.read_body(reply)
         except KmsError as error:
-            if heard is not None and error.reason is Reason.KMS_CLOCK_SKEW:
-                self._skew.start_anew(heard)
-            elif heard is not None and error.kms_code in ERROR_TABLE:
-                self._skew.hear(heard)
+            if heard is not None and error.kms_code in ERROR_TABLE:
+                proved = error.committed_nothing and error.reason is Reason.KMS_CLOCK_SKEW
+                (self._skew.start_anew if proved else self._skew.hear)(heard)
             raise
         if heard is not None:
             self._skew.hear(heard)
