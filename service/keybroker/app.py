@@ -13,8 +13,12 @@ from keybroker.adapters.clock import SystemClock
 from keybroker.adapters.entropy import SystemEntropy
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
+from keybroker.assembly import Assembly, Choices, Listeners, Ports
+from keybroker.domain.attempt import Attempt
 from keybroker.kms_credentials import credentials_source
+from keybroker.ledger_store import make_ledger, open_ledger
 from keybroker.ports import Clock, EntropySource
+from keybroker.recovery_thread import RecoveryThread
 from keybroker.rpc.access import AccessControl
 from keybroker.rpc.handlers import Handlers, UseCases
 from keybroker.rpc.import_meter import ImportMeter
@@ -38,15 +42,9 @@ from keybroker.settings import (
 from keybroker.telemetry.http import TelemetryServer
 from keybroker.telemetry.metrics import Metrics
 from keybroker.telemetry.upstream import Upstream
-from keybroker.usecases.claims import ImportClaims
-from keybroker.usecases.deliver import Deliver
-from keybroker.usecases.hand_out_import_parameters import HandedOutTokens, HandOutImportParameters
-from keybroker.usecases.import_external_key import ImportExternalKey
-from keybroker.usecases.import_wrapped_key_material import ImportWrappedKeyMaterial, Refusals
-from keybroker.usecases.keys import Keys
-from keybroker.usecases.manage_keys import ManageKeys
-from keybroker.usecases.obtain_import_parameters import ImportParametersCache, ObtainImportParameters
+from keybroker.usecases.obtain_import_parameters import ParametersRequestResult
 
+_TIME_TO_FINISH_SECONDS = 20.0
 _SWITCH_INTERVAL_SECONDS = 0.0005  # health answers in time also when many workers compute at once (ADR 2)
 
 
@@ -60,6 +58,7 @@ class App:
         clock: Clock | None = None,
         entropy: EntropySource | None = None,
         credentials: Callable[[], Credentials] | None = None,
+        at: Callable[[str], None] | None = None,
     ) -> None:
         self._settings = settings
         clock = clock or SystemClock()
@@ -78,11 +77,14 @@ class App:
         }
         self._workers = Workers(limit=settings.server.max_concurrent_calls)
         meter = ImportMeter(metrics=self.metrics)
+        self._ledger = make_ledger(settings.ledger, clock=clock)
+        assembly = self._assembly(clock, entropy or SystemEntropy(), meter, at)
+        self._recovery = RecoveryThread(recovery=assembly.recovery, prune=self._prune)
         access = access_control(settings, clock=clock, on_reload=self.metrics.reloaded)
         handlers = Handlers(
             instances=self._instances,
             default_instance=settings.kms.default_instance,
-            use_cases=_use_cases(settings.imports, self.metrics, clock, entropy or SystemEntropy()),
+            use_cases=_use_cases(assembly),
             meter=meter,
             access=access,
             forbid_pkcs1_v1_5=settings.imports.forbid_pkcs1_v1_5,
@@ -111,6 +113,7 @@ class App:
     async def start(self) -> None:
         """Binds both ports and serves. Raises ConfigurationError if an address can't be bound."""
         server = self._settings.server
+        open_ledger(self._ledger)
         try:
             self.http_port = self._http.start()
         except OSError as error:
@@ -124,6 +127,7 @@ class App:
             raise ConfigurationError(f"server.grpc_address: can't bind {server.grpc_address}") from None
         await self._grpc.serving()
         self._serving = True
+        self._recovery.start()
         structlog.get_logger().info(
             "serving", version=__version__, grpc_port=self.grpc_port, http_port=self.http_port, tls=bool(self._tls)
         )
@@ -136,10 +140,34 @@ class App:
             self._settings.server.shutdown_grace_seconds, wait_until_idle=self._workers.wait_until_idle
         )
         await asyncio.to_thread(self._workers.close)
+        await asyncio.to_thread(self._recovery.stop, _TIME_TO_FINISH_SECONDS)
+        self._ledger.close()
         for kms in self._instances.values():
             kms.close()
         self._http.stop()
         structlog.get_logger().info("stopped")
+
+    def _assembly(
+        self, clock: Clock, entropy: EntropySource, meter: ImportMeter, at: Callable[[str], None] | None
+    ) -> Assembly:
+        def resolved_late(row: Attempt) -> None:
+            meter.resolved_late(row, (clock.now() - (row.created_at or clock.now())).total_seconds())
+
+        def requested(result: ParametersRequestResult) -> None:
+            self.metrics.parameters_requests.labels(result.value).inc()
+
+        assembly = Assembly(
+            Ports(instances=list(self._instances.values()), ledger=self._ledger, clock=clock, entropy=entropy),
+            _choices(self._settings.imports),
+            Listeners(
+                parameters_requested=requested, resolved_late=resolved_late, **({} if at is None else {"at": at})
+            ),
+        )
+        self.metrics.parameters_cached.set_function(lambda: len(assembly.cache))
+        return assembly
+
+    def _prune(self) -> None:
+        self._ledger.prune(min(kms.now() for kms in self._instances.values()))
 
 
 def _interceptors(
@@ -198,42 +226,24 @@ def _kms_client(  # noqa: PLR0913  # what one client is made of
         raise ConfigurationError(f"kms.instances.{name}: {error}") from None
 
 
-def _use_cases(settings: ImportSettings, metrics: Metrics, clock: Clock, entropy: EntropySource) -> UseCases:
-    cache = ImportParametersCache(
-        size=settings.cached_parameters,
-        expiry_margin_seconds=settings.parameters_expiry_margin_seconds,
-        clock=clock,
+def _choices(settings: ImportSettings) -> Choices:
+    return Choices(
+        cached_parameters=settings.cached_parameters,
+        parameters_expiry_margin_seconds=settings.parameters_expiry_margin_seconds,
+        allow_foreign_tokens=settings.allow_foreign_tokens,
+        prove=settings.prove,
+        sole_importer=settings.sole_importer,
+        create_settle_seconds=settings.create_settle_seconds,
     )
-    metrics.parameters_cached.set_function(lambda: len(cache))
-    obtain = ObtainImportParameters(
-        cache=cache, on_request=lambda result: metrics.parameters_requests.labels(result.value).inc()
-    )
-    keys = Keys(clock=clock)
-    claims = ImportClaims(clock=clock)
-    deliver = Deliver(keys=keys, clock=clock)
-    tokens = HandedOutTokens(clock=clock)
-    manage = ManageKeys(keys=keys, cache=cache)
+
+
+def _use_cases(assembly: Assembly) -> UseCases:
     return UseCases(
-        manage_keys=manage,
-        hand_out_import_parameters=HandOutImportParameters(keys=keys, obtain=obtain, claims=claims, tokens=tokens),
-        import_external_key=ImportExternalKey(
-            keys=keys,
-            manage=manage,
-            obtain=obtain,
-            cache=cache,
-            claims=claims,
-            deliver=deliver,
-            entropy=entropy,
-        ),
-        import_wrapped_key_material=ImportWrappedKeyMaterial(
-            keys=keys,
-            cache=cache,
-            obtain=obtain,
-            claims=claims,
-            deliver=deliver,
-            tokens=tokens,
-            refusals=Refusals(clock=clock),
-            clock=clock,
-            allow_foreign_tokens=settings.allow_foreign_tokens,
-        ),
+        import_external_key=assembly.import_external_key,
+        import_wrapped_key_material=assembly.import_wrapped_key_material,
+        hand_out_import_parameters=assembly.hand_out_import_parameters,
+        create_external_key=assembly.create_external_key,
+        manage_keys=assembly.manage_keys,
+        get_import=assembly.get_import,
+        orphans=assembly.orphans,
     )

@@ -214,6 +214,9 @@ class ImportSettings(_Section):
 
     forbid_pkcs1_v1_5: bool = False
     allow_foreign_tokens: bool = False
+    prove: bool = Field(default=False, description="have the KMS encrypt a nonce, and open it with the material")
+    sole_importer: bool = Field(default=False, description="the operator asserts that nothing else imports")
+    create_settle_seconds: float = Field(default=10.0, gt=0, le=60)
     cached_parameters: int = Field(default=10_000, ge=1, le=1_000_000)
     parameters_expiry_margin_seconds: float = Field(default=300.0, ge=0, le=43_200)
 

@@ -48,7 +48,8 @@ class Seen:
     """What this process knows of the CMK since it took the row up.
 
     `expired`: the KMS's Date is past every pair's expiry by LATE_COMMIT. `settled`: after that was known, two
-    DescribeKeys SETTLING apart showed the same sight. `resend_refused`: one that was sent after BOUND was seen.
+    DescribeKeys SETTLING apart showed the same sight. `resend_refused`: for the CMK's or the token's sake, and sent
+    after this sight.
     """
 
     sight: Sight = Sight.NOTHING
@@ -66,6 +67,7 @@ class Means:
     may_retry: bool = False  # a call with time left: passing refusals are tried again
     may_rewrap: bool = False
     may_prove: bool = False
+    disproved: bool = False  # the KMS encrypted, and the material, which opened its ciphertexts before, did not open it
     sole_importer: bool = False  # the operator's assertion
     after_restore: bool = False
 
@@ -95,7 +97,7 @@ def decide(attempt: Attempt, seen: Seen, means: Means) -> Step:
         case State.PREPARED:
             return _decide_open(attempt, seen, means)
         case State.ACCEPTED:
-            return _decide_accepted(seen)
+            return _decide_accepted(seen, means)
     raise ValueError(f"{attempt.state} is not for the import protocol to decide")
 
 
@@ -134,9 +136,11 @@ def _decide_open(attempt: Attempt, seen: Seen, means: Means) -> Step:
     return Step.LOOK
 
 
-def _decide_accepted(seen: Seen) -> Step:
+def _decide_accepted(seen: Seen, means: Means) -> Step:
     if seen.sight is Sight.BOUND:
-        return Step.FINISH_ACCEPTED
+        if means.material and means.may_prove:
+            return Step.PROVE
+        return Step.FINISH_UNATTRIBUTED if means.disproved else Step.FINISH_ACCEPTED
     if seen.sight is Sight.GONE and seen.expired and seen.settled:
         return Step.FINISH_NOT_IMPORTED
     return Step.LOOK
@@ -175,9 +179,7 @@ class Wrapped:
     algorithm: str
 
 
-def prepared(  # noqa: PLR0913  # what is known before the first send
-    attempt: Attempt, wrapped: Wrapped, *, material_id: str, check_value: bytes, parameters: str
-) -> Attempt:
+def prepared(attempt: Attempt, wrapped: Wrapped, *, material_id: str, check_value: bytes, parameters: str) -> Attempt:
     """The first send is recorded (R1)."""
     ready = replace(
         attempt, state=State.PREPARED, material_id=material_id, check_value=check_value, parameters=parameters

@@ -69,7 +69,7 @@ class Rule:
 
     def names(self, caller: str, rpc: str) -> bool:
         """Whether the rule is about this caller and this RPC at all."""
-        deletes = rpc in {"ScheduleKeyDeletion", "CancelKeyDeletion"}
+        deletes = rpc in {"ScheduleKeyDeletion", "CancelKeyDeletion", "DeleteOrphanedKey"}
         return any_matches(self.callers, caller) and rpc in self.rpcs and (self.may_delete or not deletes)
 
     def objection(self, access: Access) -> str | None:

@@ -25,6 +25,7 @@ class Noted:
     validate_only: bool = False
     evidence: str = ""
     kms_request_id: str = ""
+    replayed: bool = False
 
     def fields(self) -> dict[str, object]:
         """The fields that have a value."""

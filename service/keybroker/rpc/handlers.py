@@ -1,4 +1,4 @@
-"""The seven RPCs as blocking functions: check the request, run the use case, build the response."""
+"""The RPCs as blocking functions: check the request, run the use case, build the response."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +13,17 @@ from keybroker.rpc import requests, responses
 from keybroker.rpc.access import AccessControl, rpc_name
 from keybroker.rpc.call import Call
 from keybroker.rpc.import_meter import ImportMeter, Measured
+from keybroker.usecases.answers import REPLAYED, Answer
+from keybroker.usecases.asked import Asked
+from keybroker.usecases.create_external_key import CreateExternalKey
+from keybroker.usecases.get_import import GetImport
 from keybroker.usecases.hand_out_import_parameters import HandOutImportParameters
 from keybroker.usecases.import_external_key import ImportExternalKey
-from keybroker.usecases.import_wrapped_key_material import ImportWrappedKeyMaterial
+from keybroker.usecases.import_wrapped_key_material import Given, ImportWrappedKeyMaterial
 from keybroker.usecases.manage_keys import ManageKeys
+from keybroker.usecases.orphans import Orphans
 from keybroker.usecases.progress import Progress
 from keymaterial.v1 import key_broker_service_pb2 as pb
-from keymaterial.v1 import types_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +33,16 @@ class UseCases:
     import_external_key: ImportExternalKey
     import_wrapped_key_material: ImportWrappedKeyMaterial
     hand_out_import_parameters: HandOutImportParameters
+    create_external_key: CreateExternalKey
     manage_keys: ManageKeys
+    get_import: GetImport
+    orphans: Orphans
 
 
 class Handlers:
     """One method an RPC. Each raises BrokerError, and notes in the Call what may be logged."""
 
-    def __init__(  # noqa: PLR0913  # what the seven RPCs need
+    def __init__(  # noqa: PLR0913  # what the RPCs need
         self,
         *,
         instances: Mapping[str, Kms],
@@ -62,22 +69,17 @@ class Handlers:
             self._check(call, kms, target, algorithm)
             if request.validate_only:
                 return self._validate_import(kms, target, algorithm, measured, call)
-            imported = self._use_cases.import_external_key.run(
-                kms, target, algorithm, progress=measured.progress, deadline=call.deadline
+            answer = self._use_cases.import_external_key.run(
+                kms,
+                _asked(call),
+                target,
+                algorithm,
+                allow_second_key=request.allow_second_key,
+                progress=measured.progress,
+                deadline=call.deadline,
             )
-            call.noted.key_id = imported.delivered.key.name.key_id
-            call.noted.parameters = imported.parameters.value
-            call.noted.kms_request_id = imported.delivered.sent.kms_request_id
-            call.noted.evidence = "ACCEPTED"
-            return pb.ImportExternalKeyResponse(
-                key=responses.external_key(kms, imported.delivered.key),
-                key_check_value=responses.key_check_value(imported.check_value),
-                wrapping_algorithm=responses.wrapping_algorithm(algorithm),
-                evidence=types_pb2.IMPORT_EVIDENCE_ACCEPTED,
-                parameters_source=responses.parameters_source(imported.parameters),
-                import_time=responses.timestamp(imported.delivered.sent.accepted_at),
-                kms_request_id=imported.delivered.sent.kms_request_id,
-            )
+            _note(answer, call, measured)
+            return responses.imported(kms, answer.attempt, replayed=answer.replayed)
 
     def create_external_key(self, request: pb.CreateExternalKeyRequest, call: Call) -> pb.CreateExternalKeyResponse:
         """CreateExternalKey."""
@@ -86,11 +88,20 @@ class Handlers:
             kms = self._open(request.request_id, request.instance, call)
             new_key = requests.new_key(request.new_key)
             self._check(call, kms, new_key)
-            key, reply = self._use_cases.manage_keys.create(kms, new_key, progress=progress, deadline=call.deadline)
-        call.noted.kms_request_id = reply.request_id
+            answer = self._use_cases.create_external_key.run(
+                kms,
+                _asked(call),
+                new_key,
+                allow_second_key=request.allow_second_key,
+                progress=progress,
+                deadline=call.deadline,
+            )
+        _note(answer, call, None)
+        key = answer.attempt.key
         return pb.CreateExternalKeyResponse(
-            key=responses.external_key(kms, key),
-            kms_request_id=reply.request_id,
+            key=responses.external_key(kms, key) if key else None,
+            kms_request_id=answer.attempt.kms_request_id,
+            replayed=answer.replayed,
         )
 
     def get_import_parameters(
@@ -124,21 +135,49 @@ class Handlers:
             if algorithm is not None:
                 measured.wrapping_algorithm = call.noted.wrapping_algorithm = algorithm.kms_name
             self._check(call, kms, reference, *((algorithm,) if algorithm else WRAPPING_ALGORITHMS.values()))
+            given = Given(wrapped, token)
             if request.validate_only:
                 measured.outcome, call.noted.validate_only = "validated", True
-                key = use_case.validate(
-                    kms, reference, wrapped_key_material=wrapped, import_token=token, deadline=call.deadline
-                )
+                key = use_case.validate(kms, reference, given, deadline=call.deadline)
                 return pb.ImportWrappedKeyMaterialResponse(key=responses.external_key(kms, key))
-            delivered = use_case.run(
-                kms, reference, wrapped_key_material=wrapped, import_token=token, deadline=call.deadline
-            )
-            call.noted.kms_request_id = delivered.sent.kms_request_id
+            answer = use_case.run(kms, _asked(call), reference, given, deadline=call.deadline)
+            _note(answer, call, measured)
+            row = answer.attempt
             return pb.ImportWrappedKeyMaterialResponse(
-                key=responses.external_key(kms, delivered.key),
-                import_time=responses.timestamp(delivered.sent.accepted_at),
-                kms_request_id=delivered.sent.kms_request_id,
+                key=responses.external_key(kms, row.key) if row.key else None,
+                import_time=responses.timestamp(row.accepted_at),
+                kms_request_id=row.kms_request_id,
+                replayed=answer.replayed,
             )
+
+    def get_import(self, request: pb.GetImportRequest, call: Call) -> pb.GetImportResponse:
+        """GetImport."""
+        call.noted.request_id = requests.request_id(request.request_id)
+        self._check_call(call, Access(caller=call.noted.caller, rpc=rpc_name(call.method)))
+        return responses.recorded(self._use_cases.get_import.run(_asked(call)))
+
+    def list_orphaned_keys(self, request: pb.ListOrphanedKeysRequest, call: Call) -> pb.ListOrphanedKeysResponse:
+        """ListOrphanedKeys."""
+        kms = self._instance(request.instance, call)
+        page = requests.page(request.page_token)
+        self._check_call(call, Access(caller=call.noted.caller, rpc=rpc_name(call.method), instance=kms.name))
+        orphans, more = self._use_cases.orphans.page(kms, page, deadline=call.deadline)
+        return pb.ListOrphanedKeysResponse(
+            keys=[responses.orphaned_key(kms, orphan) for orphan in orphans],
+            next_page_token=str(page + 1) if more else "",
+        )
+
+    def delete_orphaned_key(self, request: pb.DeleteOrphanedKeyRequest, call: Call) -> pb.DeleteOrphanedKeyResponse:
+        """DeleteOrphanedKey."""
+        kms = self._open(request.request_id, request.instance, call)
+        reference = self._reference(request.key_id, kms, call)
+        window = requests.pending_window(request.pending_window)
+        self._check(call, kms, reference)
+        key, reply = self._use_cases.orphans.delete(
+            kms, _asked(call), reference, pending_window=window, deadline=call.deadline
+        )
+        call.noted.kms_request_id = reply.request_id
+        return pb.DeleteOrphanedKeyResponse(key=responses.external_key(kms, key), kms_request_id=reply.request_id)
 
     def describe_key(self, request: pb.DescribeKeyRequest, call: Call) -> pb.DescribeKeyResponse:
         """DescribeKey."""
@@ -189,9 +228,7 @@ class Handlers:
         return pb.ImportExternalKeyResponse(key=key, wrapping_algorithm=responses.wrapping_algorithm(algorithm))
 
     def _check(self, call: Call, kms: Kms, target: KeyReference | NewKey, *algorithms: WrappingAlgorithm) -> None:
-        """Asks the policy about the whole call, now that it is known what it wants."""
-        if self._access is None:
-            return
+        """Asks the policy about the whole call, now that it is known what it wants; of a replay too."""
         access = Access(
             caller=call.noted.caller,
             rpc=rpc_name(call.method),
@@ -200,7 +237,11 @@ class Handlers:
             new_key=target if isinstance(target, NewKey) else None,
             wrapping_algorithms=frozenset(algorithms),
         )
-        call.noted.rule = self._access.check(access).name
+        self._check_call(call, access)
+
+    def _check_call(self, call: Call, access: Access) -> None:
+        if self._access is not None:
+            call.noted.rule = self._access.check(access).name
 
     def _open(self, request_id: str, instance: str, call: Call) -> Kms:
         call.noted.request_id = requests.request_id(request_id)
@@ -234,6 +275,23 @@ class Handlers:
         if algorithm is RSAES_PKCS1_V1_5 and self._forbid_pkcs1_v1_5:
             raise BrokerError(Reason.WRAPPING_ALGORITHM_FORBIDDEN, "The operator forbids RSAES_PKCS1_V1_5.")
         return algorithm
+
+
+def _asked(call: Call) -> Asked:
+    return Asked(call.noted.caller, call.noted.request_id)
+
+
+def _note(answer: Answer, call: Call, measured: Measured | None) -> None:
+    """What the log and the metrics say of a call that ended well."""
+    row = answer.attempt
+    call.noted.replayed = answer.replayed
+    call.noted.kms_request_id = row.kms_request_id
+    if measured is not None and answer.replayed:
+        measured.outcome = REPLAYED
+    if row.cmk is not None:
+        call.noted.key_id = row.cmk.key_id
+        call.noted.parameters = row.parameters
+        call.noted.evidence = row.evidence.value if row.evidence else ""
 
 
 @contextmanager

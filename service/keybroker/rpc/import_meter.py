@@ -1,12 +1,17 @@
-"""Measures import calls: one duration and, for an error, one failure each, however the call ends."""
+"""Measures import calls: one duration and, for an error, one failure each, however the call ends.
+
+A replay is no import: it is not measured. An attempt that the recovery brings to an end counts there, once.
+"""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from keybroker.domain.attempt import Attempt, State
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.telemetry.metrics import Metrics
+from keybroker.usecases.answers import REPLAYED, error_of
 from keybroker.usecases.progress import Progress
 
 
@@ -35,14 +40,27 @@ class ImportMeter:
                 yield measured
         except BaseException as error:
             reason = error.reason if isinstance(error, BrokerError) else Reason.INTERNAL
+            if isinstance(error, BrokerError) and REPLAYED in error.metadata:
+                measured.outcome = REPLAYED
+                raise
             measured.outcome = "unresolved" if reason is Reason.IMPORT_UNRESOLVED else "failed"
             self._metrics.import_failed(reason)
             raise
         finally:
-            parameters = measured.progress.parameters
-            self._metrics.import_duration.labels(
-                measured.outcome, measured.wrapping_algorithm, parameters.value if parameters else "none"
-            ).observe(time.perf_counter() - started)
+            if measured.outcome != REPLAYED:
+                parameters = measured.progress.parameters
+                self._metrics.import_duration.labels(
+                    measured.outcome, measured.wrapping_algorithm, parameters.value if parameters else "none"
+                ).observe(time.perf_counter() - started)
+
+    def resolved_late(self, attempt: Attempt, seconds: float) -> None:
+        """Counts an attempt that the recovery has brought to an end, `seconds` after it began."""
+        outcome = "imported" if attempt.state is State.IMPORTED else "failed"
+        self._metrics.import_duration.labels(
+            outcome, attempt.algorithm or "unknown", attempt.parameters or "none"
+        ).observe(seconds)
+        if outcome == "failed":
+            self._metrics.import_failed(error_of(attempt).reason)
 
     def refused(self, reason: Reason) -> None:
         """Counts an import call that never started."""

@@ -37,6 +37,7 @@ MAX_DESCRIPTION_ENCODED_BYTES = 16384  # so that CreateKey's request line, with 
 MAX_TAGS = 9
 MAX_TAG_CHARACTERS = 128
 MAX_IMPORT_TOKEN_CHARACTERS = 16384
+OWN_TAG_PREFIX = "keybroker."
 PENDING_WINDOW_DAYS = range(7, 31)
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -47,10 +48,10 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
 def request_id(value: str) -> str:
-    """A UUID in text form."""
+    """A UUID in text form, in lower case: the same UUID is the same request."""
     if not _UUID.fullmatch(value):
         raise InvalidField("request_id", "must be a UUID, as 36 characters 8-4-4-4-12 in hex.")
-    return value
+    return value.lower()
 
 
 def key_reference(value: str, *, region: str, alias_allowed: bool = False) -> KeyReference:
@@ -138,6 +139,15 @@ def pending_window(value: Duration) -> timedelta:
     return timedelta(days=days)
 
 
+def page(page_token: str) -> int:
+    """The number of a page of ListOrphanedKeys, from 1."""
+    if not page_token:
+        return 1
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", page_token):
+        raise InvalidField("page_token", "must be the next_page_token of the answer before.")
+    return int(page_token)
+
+
 def _alias(value: str) -> str:
     if value and not _ALIAS.fullmatch(value):
         raise InvalidField(
@@ -158,4 +168,6 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
             )
         if key.startswith(("aliyun", "acs:")):
             raise InvalidField("new_key.tags", 'must not have a key that starts with "aliyun" or "acs:".')
+        if key.startswith(OWN_TAG_PREFIX):
+            raise InvalidField("new_key.tags", f'must not have a key that starts with "{OWN_TAG_PREFIX}".')
     return dict(tags)

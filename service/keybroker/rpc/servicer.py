@@ -52,6 +52,22 @@ class KeyBrokerServicer(KeyBrokerServiceServicer):
         """See the .proto."""
         return await self._import(self._handlers.import_wrapped_key_material, request)
 
+    async def GetImport(self, request: pb.GetImportRequest, context: Context) -> pb.GetImportResponse:
+        """See the .proto."""
+        return await self._run(self._handlers.get_import, request)
+
+    async def ListOrphanedKeys(
+        self, request: pb.ListOrphanedKeysRequest, context: Context
+    ) -> pb.ListOrphanedKeysResponse:
+        """See the .proto."""
+        return await self._run(self._handlers.list_orphaned_keys, request)
+
+    async def DeleteOrphanedKey(
+        self, request: pb.DeleteOrphanedKeyRequest, context: Context
+    ) -> pb.DeleteOrphanedKeyResponse:
+        """See the .proto."""
+        return await self._run(self._handlers.delete_orphaned_key, request)
+
     async def DescribeKey(self, request: pb.DescribeKeyRequest, context: Context) -> pb.DescribeKeyResponse:
         """See the .proto."""
         return await self._run(self._handlers.describe_key, request)

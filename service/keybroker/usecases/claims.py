@@ -1,93 +1,66 @@
-"""One import per CMK at a time, in this process.
+"""Who works on what in this process: one thread a request, one a CMK; parameters are fetched while nobody imports.
 
-While an import of a CMK is under way, or its outcome is unresolved, nobody makes other material for it and no new
-import parameters are fetched for it (design, invariant 1). An unresolved outcome keeps its claim until the import token
-can no longer be used. Only the identical wrapped key material may be sent again meanwhile. The claims live in memory:
-a restart forgets them.
+What outlives the process, and what other processes see, is the ledger's row. This is what a row can't do: make threads
+wait for each other, and keep a fetch of import parameters and an import of the same CMK apart (rule R5, ADR 9).
 """
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName
-from keybroker.ports import Clock
 
-_SWEEP_EVERY = timedelta(minutes=1)
-_LATE_COMMIT = timedelta(minutes=5)  # a request checked just before the expiry may commit after it (rule R7)
+_LONGEST_WAIT_SECONDS = 1.0
 
 
-@dataclass(slots=True)
-class Claim:
-    """A CMK that is taken. `until` is set while something that was sent for it may still be accepted."""
+class Claims:
+    """The requests and CMKs that threads of this process are at work on."""
 
-    fingerprint: bytes | None
-    until: datetime | None = None
-
-    @contextmanager
-    def sending(self, *, token_expires_at: datetime) -> Iterator[None]:
-        """Around one send: only an error other than IMPORT_UNRESOLVED proves that the KMS took nothing of it."""
-        before = self.until
-        self.until = max(before or token_expires_at, token_expires_at + _LATE_COMMIT)
-        try:
-            yield
-        except BrokerError as error:
-            if error.reason is not Reason.IMPORT_UNRESOLVED:
-                self.until = before
-            raise
-
-    def settle(self) -> None:
-        """Lets go at the end of the call: the CMK is Enabled, with known material."""
-        self.until = None
-
-
-class ImportClaims:
-    """The CMKs for which an import is under way or unresolved, and those for which parameters are being fetched."""
-
-    def __init__(self, *, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._running: dict[CmkName, Claim] = {}
-        self._unresolved: dict[CmkName, Claim] = {}
+        self._held: set[Hashable] = set()
         self._fetching: Counter[CmkName] = Counter()
-        self._swept_at = clock.now()
 
     @contextmanager
-    def hold(self, cmk: CmkName, *, deadline: Deadline, fingerprint: bytes | None = None) -> Iterator[Claim]:
-        """Takes the CMK for one call; `fingerprint` identifies wrapped material that may be sent again.
+    def request(self, caller: str, request_id: str, *, deadline: Deadline) -> Iterator[None]:
+        """Takes a request; a repeat that comes meanwhile waits. Reasons: IMPORT_IN_PROGRESS."""
+        with self._holding((caller, request_id), deadline, waits=True):
+            yield
 
-        Waits for those who are fetching parameters: a pair that is issued later may revoke the one in use (rule R5).
-        Reasons: IMPORT_IN_PROGRESS, DEADLINE_TOO_SHORT.
+    @contextmanager
+    def hold(self, cmk: CmkName, *, deadline: Deadline, waits: bool = False) -> Iterator[None]:
+        """Takes a CMK. Waits for those who fetch parameters for it, and if it `waits` for who else holds it.
+
+        Reasons: IMPORT_IN_PROGRESS.
         """
+        with self._holding(cmk, deadline, waits=waits):
+            yield
+
+    @contextmanager
+    def try_hold(self, cmk: CmkName) -> Iterator[bool]:
+        """Takes a CMK if it is free now; yields whether it was."""
         with self._changed:
-            self._refuse(cmk, fingerprint)
-            while self._fetching[cmk]:
-                self._changed.wait(deadline.require(0.001, step="waiting for import parameters that are being fetched"))
-                self._refuse(cmk, fingerprint)
-            before = self._unresolved.pop(cmk, None)
-            claim = self._running[cmk] = Claim(fingerprint, before.until if before else None)
+            free = cmk not in self._held and not self._fetching[cmk]
+            if free:
+                self._held.add(cmk)
         try:
-            yield claim
+            yield free
         finally:
-            with self._changed:
-                del self._running[cmk]
-                if claim.until is not None:
-                    self._unresolved[cmk] = claim
-                self._sweep()
+            if free:
+                self._let_go(cmk)
 
     @contextmanager
     def fetching(self, cmk: CmkName) -> Iterator[None]:
-        """Around getting import parameters for a caller: many at a time, and none while an import has the CMK.
+        """Around getting import parameters for a caller: many at a time, none while an import has the CMK.
 
         Reasons: IMPORT_IN_PROGRESS.
         """
         with self._changed:
-            self._refuse(cmk, None)
+            if cmk in self._held:
+                raise in_progress(cmk)
             self._fetching[cmk] += 1
         try:
             yield
@@ -98,35 +71,33 @@ class ImportClaims:
                     del self._fetching[cmk]
                 self._changed.notify_all()
 
-    def check_free(self, cmk: CmkName, *, fingerprint: bytes | None = None) -> None:
-        """Raises if the CMK is taken, but for sending the same wrapped material again.
-
-        Reasons: IMPORT_IN_PROGRESS.
-        """
+    @contextmanager
+    def _holding(self, what: Hashable, deadline: Deadline, *, waits: bool) -> Iterator[None]:
+        cmk = what if isinstance(what, CmkName) else None
         with self._changed:
-            self._refuse(cmk, fingerprint)
+            while what in self._held or (cmk is not None and self._fetching[cmk]):
+                left = deadline.remaining_seconds()
+                if left <= 0 or (what in self._held and not waits):
+                    raise in_progress(cmk)
+                self._changed.wait(min(left, _LONGEST_WAIT_SECONDS))
+            self._held.add(what)
+        try:
+            yield
+        finally:
+            self._let_go(what)
 
-    def _refuse(self, cmk: CmkName, fingerprint: bytes | None) -> None:
-        unresolved = self._unresolved.get(cmk)
-        if unresolved is not None and _is_over(unresolved, self._clock.now()):
-            unresolved = None
-            del self._unresolved[cmk]
-        repeated = unresolved is not None and fingerprint is not None and unresolved.fingerprint == fingerprint
-        if cmk in self._running or (unresolved is not None and not repeated):
-            raise BrokerError(
-                Reason.IMPORT_IN_PROGRESS,
-                "Another import into this CMK is "
-                + ("under way." if cmk in self._running else "unresolved: its key material may be bound."),
-                metadata={"key_id": cmk.key_id},
-            )
-
-    def _sweep(self) -> None:
-        """Lets go of all that are over, now and then."""
-        now = self._clock.now()
-        if now - self._swept_at >= _SWEEP_EVERY:
-            self._swept_at = now
-            self._unresolved = {cmk: claim for cmk, claim in self._unresolved.items() if not _is_over(claim, now)}
+    def _let_go(self, what: Hashable) -> None:
+        with self._changed:
+            self._held.discard(what)
+            self._changed.notify_all()
 
 
-def _is_over(claim: Claim, now: datetime) -> bool:
-    return claim.until is not None and claim.until <= now
+def in_progress(cmk: CmkName | None) -> BrokerError:
+    """The answer when somebody else is at work."""
+    if cmk is None:
+        return BrokerError(Reason.IMPORT_IN_PROGRESS, "Another call with this request_id is being worked on.")
+    return BrokerError(
+        Reason.IMPORT_IN_PROGRESS,
+        "Another import into this CMK is under way or unresolved: its key material may be bound.",
+        metadata={"key_id": cmk.key_id},
+    )

@@ -1,4 +1,4 @@
-"""Creates, reads and deletes CMKs. Each change is sent once.
+"""Reads CMKs and deletes them. Creating one is create_safely.py's.
 
 There is no DeleteKeyMaterial: on Dedicated KMS only the deletion of the CMK removes its material (the seed's notes).
 """
@@ -9,11 +9,10 @@ from datetime import timedelta
 
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
-from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, NewKey, check_external, check_importable
+from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, NewKey, check_external
 from keybroker.ports import Kms, KmsReply
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.obtain_import_parameters import ImportParametersCache
-from keybroker.usecases.progress import Progress
 
 
 class ManageKeys:
@@ -40,32 +39,6 @@ class ManageKeys:
         raise BrokerError(
             Reason.ALIAS_ALREADY_EXISTS, "Another CMK has this alias.", metadata={"field": "new_key.alias"}
         )
-
-    def create(
-        self, kms: Kms, new_key: NewKey, *, progress: Progress, deadline: Deadline
-    ) -> tuple[ExternalKey, KmsReply]:
-        """Creates a CMK that waits for its material, and gives it its alias.
-
-        Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, the KMS_… reasons.
-        """
-        self.check_alias_free(kms, new_key, deadline=deadline)
-        try:
-            key, reply = kms.create_key(new_key, deadline=deadline)
-        except KmsError as error:
-            if error.committed_nothing:
-                raise
-            raise BrokerError(
-                Reason.CREATE_OUTCOME_UNKNOWN,
-                "CreateKey was sent and no answer settled whether there is a new CMK.",
-                metadata=error.metadata,
-            ) from error
-        progress.created_key_id = key.name.key_id
-        check_importable(key, dkms_instance_id=kms.dkms_instance_id)
-        self._keys.saw(key)
-        if new_key.alias:
-            with _outcome_unknown(key.name, "CreateAlias"):
-                kms.create_alias(key.name.key_id, new_key.alias, deadline=deadline)
-        return key, reply
 
     def schedule_deletion(
         self, kms: Kms, reference: KeyReference, *, pending_window: timedelta, deadline: Deadline

@@ -125,6 +125,14 @@ class ObtainImportParameters:
         pair, _ = self.obtain(kms, refused.cmk, refused.algorithm, deadline=deadline)
         return pair
 
+    def drop(self, refused: ImportParameters) -> None:
+        """Lets go of a pair that the KMS refused."""
+        self._cache.drop(refused)
+
+    def forget(self, cmk: CmkName) -> None:
+        """Lets go of the pairs of a CMK that can take no material any more."""
+        self._cache.drop_all(cmk)
+
     def _fetch(
         self,
         kms: Kms,

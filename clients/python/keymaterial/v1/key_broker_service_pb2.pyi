@@ -161,14 +161,12 @@ class GetImportResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.RequestState, str]] = ..., key_id: _Optional[str] = ..., created_key_id: _Optional[str] = ..., evidence: _Optional[_Union[_types_pb2.ImportEvidence, str]] = ..., key_check_value: _Optional[_Union[_types_pb2.KeyCheckValue, _Mapping]] = ..., wrapping_algorithm: _Optional[_Union[_types_pb2.WrappingAlgorithm, str]] = ..., kms_request_id: _Optional[str] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., sends: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListOrphanedKeysRequest(_message.Message):
-    __slots__ = ("instance", "page_size", "page_token")
+    __slots__ = ("instance", "page_token")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
-    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     instance: str
-    page_size: int
     page_token: str
-    def __init__(self, instance: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, instance: _Optional[str] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListOrphanedKeysResponse(_message.Message):
     __slots__ = ("keys", "next_page_token")

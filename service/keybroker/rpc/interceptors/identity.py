@@ -43,9 +43,10 @@ class IdentityInterceptor(UnaryInterceptor):
 
     async def around(self, method: str, inner: Handler, request: Any, context: Context) -> Any:  # noqa: ANN401
         """Calls the handler for a caller whom the policy names."""
-        noted = CURRENT_CALL.get().noted
-        noted.caller = await asyncio.to_thread(self._access.authenticate, _credentials(context))
-        self._access.check_method(method, noted.caller)
+        call = CURRENT_CALL.get()
+        caller = await asyncio.to_thread(self._access.authenticate, _credentials(context))
+        call.noted.caller = call.deadline.caller = caller
+        self._access.check_method(method, caller)
         return await inner(request, context)
 
     def _guarded(self, method: str, handler: "MethodHandler") -> "MethodHandler | None":

@@ -1,0 +1,47 @@
+"""Runs the recovery in a thread of its own, from the start of the broker to its stop."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from keybroker.domain.errors import BrokerError
+from keybroker.telemetry.logs import exception_chain
+from keybroker.usecases.recovery import Recovery
+
+_PAUSE_SECONDS = 1.0
+_PRUNE_EVERY_PASSES = 3600
+
+
+class RecoveryThread:
+    """Passes of the recovery, a second apart. `prune` is called now and then."""
+
+    def __init__(self, *, recovery: Recovery, prune: Callable[[], None]) -> None:
+        self._recovery = recovery
+        self._prune = prune
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
+
+    def start(self) -> None:
+        """Returns at once."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Ends after the pass that is under way, which is waited for at most so long."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        passes = 0
+        while not self._stopping.is_set():
+            try:
+                self._recovery.run_due()
+                if passes % _PRUNE_EVERY_PASSES == 0:
+                    self._prune()
+            except BrokerError as error:
+                structlog.get_logger().warning("recovery goes on later", reason=error.reason.value)
+            except Exception as error:  # noqa: BLE001  # it must go on, whatever one pass meets
+                structlog.get_logger().error("recovery failed", exceptions=exception_chain(error))
+            passes += 1
+            self._stopping.wait(_PAUSE_SECONDS)

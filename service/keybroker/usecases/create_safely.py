@@ -1,0 +1,206 @@
+"""Creates a CMK that can be accounted for, although CreateKey has no idempotency token.
+
+Each CreateKey is recorded before it leaves and carries a tag that only this broker can make for this request. After a
+lost answer the CMK is looked for by that tag and adopted only if everything about it is right; a second one is created
+only with the caller's consent, given on a repeat. Source: contract 1.1, 1.7, 1.8, 1.11.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from keybroker.domain.attempt import Attempt, Creation, State
+from keybroker.domain.deadline import Deadline
+from keybroker.domain.errors import REASONS, BrokerError, KmsError, Reason
+from keybroker.domain.external_key import (
+    ORIGIN_EXTERNAL,
+    ExternalKey,
+    KeyReference,
+    NewKey,
+)
+from keybroker.ports import Clock, Kms
+from keybroker.usecases.answers import failure_of
+from keybroker.usecases.keys import Keys
+from keybroker.usecases.patience import Patience, UntilDeadline
+from keybroker.usecases.rows import Rows
+
+REQUEST_TAG = "keybroker.request"
+_CANDIDATES_LOOKED_AT = 20
+_CLOCK_TOLERANCE = timedelta(minutes=2)
+_TIME_TO_CREATE_SECONDS = 0.3
+
+
+class CreateSafely:
+    """CreateKey and CreateAlias for one row. `settle_seconds`: how long a lost CMK is looked for in one call."""
+
+    def __init__(self, *, rows: Rows, keys: Keys, clock: Clock, settle_seconds: float) -> None:
+        self._rows = rows
+        self._keys = keys
+        self._clock = clock
+        self._settle_seconds = settle_seconds
+
+    def wanted(self, attempt: Attempt, new_key: NewKey) -> Attempt:
+        """The row of a new request with what it wants created; not written."""
+        tag = self._rows.ledger.tag(attempt.caller, attempt.request_id)
+        return replace(attempt, creation=Creation(tag, new_key.spec, new_key.alias))
+
+    def ensure(
+        self, kms: Kms, attempt: Attempt, new_key: NewKey, *, allow_second_key: bool, deadline: Deadline
+    ) -> tuple[Attempt, ExternalKey]:
+        """The row with its CMK's key id, and that CMK: known, found again, or created.
+
+        Reasons: CREATE_OUTCOME_UNKNOWN, the KMS_… reasons, those of check_importable.
+        """
+        creation = _creation(attempt)
+        if creation.key_id:
+            return attempt, self._keys.describe(kms, KeyReference(creation.key_id), deadline=deadline)
+        if creation.sends:
+            found = self._search(kms, creation, self._settle_patience(deadline), deadline)
+            if found is not None:
+                return self._known(attempt, found), found
+            if not allow_second_key:
+                raise _unknown()
+        return self._create(kms, attempt, new_key, deadline)
+
+    def look_once(self, kms: Kms, attempt: Attempt, *, patience: Patience, deadline: Deadline) -> Attempt:
+        """For the recovery: the row with its CMK's key id if that can be found now."""
+        found = self._search(kms, _creation(attempt), patience, deadline)
+        return attempt if found is None else self._known(attempt, found)
+
+    def give_alias(self, kms: Kms, key: ExternalKey, alias: str, *, deadline: Deadline) -> None:
+        """Gives the CMK its alias; that it has it already is success.
+
+        Reasons: ALIAS_ALREADY_EXISTS, CHANGE_OUTCOME_UNKNOWN, the KMS_… reasons.
+        """
+        try:
+            kms.create_alias(key.name.key_id, alias, deadline=deadline)
+        except KmsError as error:
+            if error.committed_nothing and error.reason is not Reason.ALIAS_ALREADY_EXISTS:
+                raise
+            if self._points_to(kms, key, alias, deadline):
+                return
+            if error.committed_nothing:
+                error.metadata["field"] = "new_key.alias"
+                raise
+            raise BrokerError(
+                Reason.CHANGE_OUTCOME_UNKNOWN,
+                "CreateAlias was sent and no answer settled whether it was done.",
+                metadata=error.metadata | {"key_id": key.name.key_id},
+            ) from error
+
+    def _points_to(self, kms: Kms, key: ExternalKey, alias: str, deadline: Deadline) -> bool:
+        try:
+            return self._keys.describe(kms, KeyReference(alias), deadline=deadline).name == key.name
+        except BrokerError:
+            return False
+
+    def _create(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[Attempt, ExternalKey]:
+        patience = UntilDeadline(clock=self._clock, deadline=deadline, reserve_seconds=_TIME_TO_CREATE_SECONDS)
+        patience.allows("create")
+        while True:
+            attempt = self._rows.write("create", _one_more(kms, attempt))
+            try:
+                return self._send(kms, attempt, new_key, deadline)
+            except BrokerError as error:
+                if isinstance(error, KmsError) and not error.committed_nothing:
+                    attempt, found = self._find_after(kms, attempt, error, deadline)
+                    return attempt, found
+                attempt = self._rows.write("create refused", _one_less(attempt, error))
+                wait = error.retry_after_seconds or 0.0
+                if not (REASONS[error.reason].retryable and patience.allows("create", at_least_seconds=wait)):
+                    raise
+
+    def _send(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[Attempt, ExternalKey]:
+        tagged = replace(new_key, tags={**new_key.tags, REQUEST_TAG: _creation(attempt).tag})
+        self._rows.at("create: before")
+        key, reply = kms.create_key(tagged, deadline=deadline)
+        self._rows.at("create: accepted")
+        attempt = self._known(replace(attempt, kms_request_id=reply.request_id), key)
+        return attempt, key
+
+    def _find_after(
+        self, kms: Kms, attempt: Attempt, lost: KmsError, deadline: Deadline
+    ) -> tuple[Attempt, ExternalKey]:
+        found = self._search(kms, _creation(attempt), self._settle_patience(deadline), deadline)
+        if found is None:
+            raise _unknown(lost)
+        return self._known(attempt, found), found
+
+    def _known(self, attempt: Attempt, key: ExternalKey) -> Attempt:
+        """The CMK exists: a repeat goes on with it. A request for more than a CMK holds none yet."""
+        creation = replace(_creation(attempt), key_id=key.name.key_id)
+        written = self._rows.write("created", replace(attempt, state=State.RELEASED, creation=creation, failure=None))
+        self._keys.saw(key)
+        return written
+
+    def _settle_patience(self, deadline: Deadline) -> Patience:
+        window = Deadline.after(
+            min(self._settle_seconds, deadline.remaining_seconds()), monotonic=self._clock.monotonic
+        )
+        return UntilDeadline(clock=self._clock, deadline=window, reserve_seconds=_TIME_TO_CREATE_SECONDS)
+
+    def _search(self, kms: Kms, creation: Creation, patience: Patience, deadline: Deadline) -> ExternalKey | None:
+        """Looks for the tagged CMK again and again: tags are found with a delay. Errors count as not found yet."""
+        while patience.allows("search"):
+            try:
+                found = self._found(kms, creation, deadline)
+            except BrokerError:
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def _found(self, kms: Kms, creation: Creation, deadline: Deadline) -> ExternalKey | None:
+        page = kms.list_keys(tag_key=REQUEST_TAG, tag_value=creation.tag, deadline=deadline)
+        if page.total > _CANDIDATES_LOOKED_AT:
+            return None  # the KMS does not apply the filter: no list of everything is gone through
+        fitting = [key for key_id in page.key_ids if (key := self._candidate(kms, creation, key_id, deadline))]
+        return min(fitting, key=lambda key: (str(key.created_at), key.name.key_id), default=None)
+
+    def _candidate(self, kms: Kms, creation: Creation, key_id: str, deadline: Deadline) -> ExternalKey | None:
+        if kms.list_resource_tags(key_id, deadline=deadline).get(REQUEST_TAG) != creation.tag:
+            return None
+        key = self._keys.describe(kms, KeyReference(key_id), deadline=deadline)
+        return key if fits(key, creation, dkms_instance_id=kms.dkms_instance_id) else None
+
+
+def fits(key: ExternalKey, creation: Creation, *, dkms_instance_id: str) -> bool:
+    """Whether a CMK that carries the creation's tag can be what its CreateKey made. A tag can be copied by others."""
+    sent_at = creation.first_sent_at
+    in_time = sent_at is None or key.created_at is None or key.created_at >= sent_at - _CLOCK_TOLERANCE
+    return (
+        in_time
+        and key.origin == ORIGIN_EXTERNAL
+        and key.spec == creation.spec
+        and key.dkms_instance_id == dkms_instance_id
+    )
+
+
+def _creation(attempt: Attempt) -> Creation:
+    if attempt.creation is None:
+        raise ValueError("only a request for a new CMK creates one")
+    return attempt.creation
+
+
+def _one_more(kms: Kms, attempt: Attempt) -> Attempt:
+    creation = _creation(attempt)
+    sent_at = creation.first_sent_at or kms.now()
+    return replace(
+        attempt,
+        state=State.CREATING,
+        creation=replace(creation, sends=creation.sends + 1, first_sent_at=sent_at),
+        failure=None,
+    )
+
+
+def _one_less(attempt: Attempt, error: BrokerError) -> Attempt:
+    creation = replace(_creation(attempt), sends=_creation(attempt).sends - 1)
+    state = State.CREATING if creation.sends else State.RELEASED
+    return replace(attempt, state=state, creation=creation, failure=failure_of(error))
+
+
+def _unknown(lost: KmsError | None = None) -> BrokerError:
+    return BrokerError(
+        Reason.CREATE_OUTCOME_UNKNOWN,
+        "CreateKey was sent, no answer settled whether there is a new CMK, and none was found by its tag.",
+        metadata=lost.metadata if lost else {},
+    )

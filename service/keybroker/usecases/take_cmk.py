@@ -1,0 +1,61 @@
+"""Takes a CMK for one attempt: looks at it, and claims it in the ledger before anything is fetched for it (rule R5)."""
+
+from keybroker.domain.attempt import Attempt
+from keybroker.domain.deadline import Deadline
+from keybroker.domain.errors import BrokerError
+from keybroker.domain.external_key import ExternalKey, KeyReference, check_external
+from keybroker.domain.import_protocol import claimed, released
+from keybroker.domain.key_spec import KeySpec
+from keybroker.ports import Kms
+from keybroker.usecases.answers import failure_of
+from keybroker.usecases.embargo import Embargo
+from keybroker.usecases.keys import Keys
+from keybroker.usecases.obtain_import_parameters import ObtainImportParameters
+from keybroker.usecases.rows import Rows, taken
+
+
+class TakeCmk:
+    """The checks and the claim that every import begins with."""
+
+    def __init__(self, *, rows: Rows, keys: Keys, obtain: ObtainImportParameters, embargo: Embargo) -> None:
+        self._rows = rows
+        self._keys = keys
+        self._obtain = obtain
+        self._embargo = embargo
+
+    def look(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> ExternalKey:
+        """Reads the CMK and checks it. Reasons: KEY_NOT_FOUND, the KMS_… reasons, those of `check`."""
+        key = self._keys.describe(kms, reference, deadline=deadline)
+        self.check(kms, key)
+        return key
+
+    def check(self, kms: Kms, key: ExternalKey) -> KeySpec:
+        """The spec of a CMK that can be taken now, as far as the ledger and this sight of it tell.
+
+        Reasons: IMPORT_IN_PROGRESS, LEDGER_RESTORED, ENABLED_UNATTRIBUTED, those of check_importable.
+        """
+        check_external(key, dkms_instance_id=kms.dkms_instance_id)
+        holder = self._rows.ledger.holder(key.name)
+        if holder is not None and not (holder.is_terminal and self._embargo.concerns(key)):
+            raise taken(key.name, holder)
+        return self.check_own(kms, key)
+
+    def check_own(self, kms: Kms, key: ExternalKey) -> KeySpec:
+        """As `check`, for a CMK that the caller's own row may hold."""
+        check_external(key, dkms_instance_id=kms.dkms_instance_id)
+        self._embargo.check(key)
+        return self._obtain.check(kms, key)
+
+    def claim(self, attempt: Attempt, key: ExternalKey) -> Attempt:
+        """The row, CLAIMED. Reasons: IMPORT_IN_PROGRESS, KEY_MATERIAL_ALREADY_BOUND."""
+        ledger = self._rows.ledger
+        first = not (ledger.attempted(key.name) or ledger.handed_out(key.name) or ledger.restored())
+        return self._rows.write("claim", claimed(attempt, key.name, first=first))
+
+    def let_go(self, attempt: Attempt, error: BaseException) -> None:
+        """Nothing was generated for a claim: a repeat starts over. Never raises."""
+        failure = failure_of(error) if isinstance(error, BrokerError) else None
+        try:
+            self._rows.write("release", released(attempt, failure))
+        except BrokerError:
+            return  # the recovery lets go of it later
