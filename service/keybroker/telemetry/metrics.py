@@ -62,6 +62,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.kms_clock_skew = Gauge(
+            "keybroker_kms_clock_skew_seconds",
+            "How far the KMS's clock is ahead of this machine's, by the Date of its replies.",
+            ["instance"],
+            registry=self.registry,
+        )
         grpc_labels = ["grpc_type", "grpc_service", "grpc_method"]
         self.grpc_started = Counter(
             "grpc_server_started", "RPCs started on the server.", grpc_labels, registry=self.registry

@@ -13,6 +13,7 @@ LABELS = {  # the design, "Metrics"
     "keybroker_import_parameters_cached": (),
     "keybroker_reloads_total": ("what", "result"),
     "keybroker_kms_request_duration_seconds": ("operation", "code"),
+    "keybroker_kms_clock_skew_seconds": ("instance",),
     "keybroker_imports_in_flight": (),
     "grpc_server_started_total": ("grpc_type", "grpc_service", "grpc_method"),
     "grpc_server_handled_total": ("grpc_type", "grpc_service", "grpc_method", "grpc_code"),
