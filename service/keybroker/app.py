@@ -72,6 +72,7 @@ class App:
                 clock=clock,
                 pool_size=settings.server.max_concurrent_calls,
                 upstream=upstream,
+                metrics=self.metrics,
             )
             for name, instance in settings.kms.instances.items()
         }
@@ -205,6 +206,7 @@ def _kms_client(  # noqa: PLR0913  # what one client is made of
     clock: Clock,
     pool_size: int,
     upstream: Upstream,
+    metrics: Metrics,
 ) -> KmsClient:
     try:
         return KmsClient(
@@ -221,6 +223,7 @@ def _kms_client(  # noqa: PLR0913  # what one client is made of
             read_timeout_seconds=settings.read_timeout_seconds,
             pool_size=pool_size,
             observe=upstream.observer(name),
+            on_skew=metrics.kms_clock_skew.labels(name).set,
         )
     except ValueError as error:
         raise ConfigurationError(f"kms.instances.{name}: {error}") from None
