@@ -1,20 +1,22 @@
 """Builders with overridable defaults for what tests need again and again."""
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
+from keybroker.adapters.ledger.sealing import random_keyring
+from keybroker.adapters.ledger.sqlite import SqliteLedger
+from keybroker.assembly import Assembly, Choices, Listeners, Ports
+from keybroker.domain.attempt import Attempt
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError, Reason
-from keybroker.domain.external_key import CmkName
-from keybroker.usecases.claims import ImportClaims
-from keybroker.usecases.deliver import Deliver
-from keybroker.usecases.hand_out_import_parameters import HandedOutTokens, HandOutImportParameters
-from keybroker.usecases.import_external_key import ImportExternalKey
-from keybroker.usecases.import_wrapped_key_material import ImportWrappedKeyMaterial, Refusals
-from keybroker.usecases.keys import Keys
-from keybroker.usecases.manage_keys import ManageKeys
-from keybroker.usecases.obtain_import_parameters import ImportParametersCache, ObtainImportParameters
+from keybroker.domain.external_key import CmkName, KeyReference, NewKey
+from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, WrappingAlgorithm
+from keybroker.usecases.answers import Answer
+from keybroker.usecases.asked import Asked
+from keybroker.usecases.progress import Progress
 from tests.contract.fake_kms import FakeKms
 
 ACCOUNT = "1540355698840000"
@@ -59,49 +61,76 @@ class CountingEntropy:
 
 @dataclass
 class World:
-    """The use cases over one fake KMS."""
+    """The use cases over one fake KMS and a ledger in memory.
+
+    `restart` is what a new process on the same ledger and KMS is. `places` are the names at which `at` was told.
+    """
 
     clock: FakeClock = field(default_factory=FakeClock)
     entropy: CountingEntropy = field(default_factory=CountingEntropy)
+    choices: Choices = Choices()  # noqa: RUF009  # frozen
     allow_foreign_tokens: bool = False
     cache_size: int = 100
     expiry_margin_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         self.kms = FakeKms(clock=self.clock)
+        self.ledger = SqliteLedger(keyring=random_keyring(), clock=self.clock)
+        self.ledger.connect()
         self.parameters_requests: list[str] = []
-        self.cache = ImportParametersCache(
-            size=self.cache_size, expiry_margin_seconds=self.expiry_margin_seconds, clock=self.clock
+        self.resolved_late: list[Attempt] = []
+        self.at: Callable[[str], None] = lambda _: None
+        self.choices = replace(
+            self.choices,
+            allow_foreign_tokens=self.choices.allow_foreign_tokens or self.allow_foreign_tokens,
+            cached_parameters=self.cache_size,
+            parameters_expiry_margin_seconds=self.expiry_margin_seconds,
         )
-        self.obtain = ObtainImportParameters(
-            cache=self.cache, on_request=lambda result: self.parameters_requests.append(result.value)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what a process forgets."""
+        ports = Ports(instances=[self.kms], ledger=self.ledger, clock=self.clock, entropy=self.entropy)
+        listeners = Listeners(
+            parameters_requested=lambda result: self.parameters_requests.append(result.value),
+            resolved_late=self.resolved_late.append,
+            at=lambda place: self.at(place),
         )
-        self.keys = Keys(clock=self.clock)
-        self.claims = ImportClaims(clock=self.clock)
-        self.manage = ManageKeys(keys=self.keys, cache=self.cache)
-        deliver = Deliver(keys=self.keys, clock=self.clock)
-        tokens = HandedOutTokens(clock=self.clock)
-        self.import_external_key = ImportExternalKey(
-            keys=self.keys,
-            manage=self.manage,
-            obtain=self.obtain,
-            cache=self.cache,
-            claims=self.claims,
-            deliver=deliver,
-            entropy=self.entropy,
+        self.assembly = Assembly(ports, self.choices, listeners)
+        self.cache = self.assembly.cache
+        self.obtain = self.assembly.obtain
+        self.keys = self.assembly.keys
+        self.claims = self.assembly.claims
+        self.manage = self.assembly.manage_keys
+        self.import_external_key = self.assembly.import_external_key
+        self.hand_out = self.assembly.hand_out_import_parameters
+        self.import_wrapped = self.assembly.import_wrapped_key_material
+        self.create = self.assembly.create_external_key
+        self.recovery = self.assembly.recovery
+
+    def import_key(
+        self,
+        target: KeyReference | NewKey,
+        algorithm: WrappingAlgorithm = RSAES_OAEP_SHA_256,
+        *,
+        request_id: str | None = None,
+        caller: str = "a caller",
+        allow_second_key: bool = False,
+        seconds: float = 15.0,
+    ) -> Answer:
+        """ImportExternalKey; without `request_id` a new request."""
+        return self.import_external_key.run(
+            self.kms,
+            Asked(caller, request_id or str(uuid4())),
+            target,
+            algorithm,
+            allow_second_key=allow_second_key,
+            progress=Progress(),
+            deadline=self.deadline(seconds),
         )
-        self.hand_out = HandOutImportParameters(keys=self.keys, obtain=self.obtain, claims=self.claims, tokens=tokens)
-        self.import_wrapped = ImportWrappedKeyMaterial(
-            keys=self.keys,
-            obtain=self.obtain,
-            cache=self.cache,
-            claims=self.claims,
-            deliver=deliver,
-            tokens=tokens,
-            refusals=Refusals(clock=self.clock),
-            clock=self.clock,
-            allow_foreign_tokens=self.allow_foreign_tokens,
-        )
+
+    def row(self, request_id: str, caller: str = "a caller") -> Attempt | None:
+        return self.ledger.find(caller, request_id)
 
     def deadline(self, seconds: float = 15.0) -> Deadline:
         return Deadline.after(seconds, monotonic=self.clock.monotonic)

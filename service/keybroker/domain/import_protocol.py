@@ -129,10 +129,8 @@ def _decide_open(attempt: Attempt, seen: Seen, means: Means) -> Step:
             return Step.FINISH_SOLE_IMPORTER if sole else Step.FINISH_UNATTRIBUTED
         case Sight.PENDING | Sight.GONE if seen.expired and seen.settled:
             return Step.FINISH_NOT_IMPORTED  # R7
-        case Sight.NOTHING | Sight.PENDING if (
-            may_resend and not attempt.restored
-        ):  # R8: restored, only once it is bound
-            return Step.RESEND
+        case Sight.NOTHING | Sight.PENDING if may_resend and not attempt.restored and not seen.resend_refused:
+            return Step.RESEND  # R8: a restored one only once the CMK is bound
     return Step.LOOK
 
 

@@ -29,6 +29,7 @@ from keybroker.usecases.rows import Rows
 from keybroker.usecases.settling import Settling
 
 TIME_TO_SEND_SECONDS = 0.25
+_MOST_RESENDS = 5  # in one call; the recovery goes on
 _WAITED_FOR = frozenset({Step.LOOK, Step.RESEND})
 _FINISHES = {
     Step.FINISH_ACCEPTED: Evidence.ACCEPTED,
@@ -59,6 +60,7 @@ class _Course:
     seen: Seen = Seen()  # noqa: RUF009  # frozen
     key: ExternalKey | None = None
     retry_after_seconds: float = 0.0
+    resends: int = 0
 
     @property
     def cmk(self) -> CmkName:
@@ -119,6 +121,8 @@ class CarryOn:
                 wait = course.retry_after_seconds
                 if step in _WAITED_FOR and not course.patience.allows(step, at_least_seconds=wait):
                     break
+                if step is Step.RESEND and course.resends == _MOST_RESENDS:
+                    break
                 self._take(step, course)
         return course.attempt
 
@@ -140,6 +144,7 @@ class CarryOn:
             case Step.LOOK:
                 self._look(course)
             case Step.RESEND:
+                course.resends += 1
                 course.attempt = self._rows.write("resend", protocol.resent(course.attempt))
                 self._send(course)
             case Step.REWRAP:
