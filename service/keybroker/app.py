@@ -16,6 +16,7 @@ from keybroker.adapters.kms.credentials import Credentials
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
 from keybroker.domain.attempt import Attempt
 from keybroker.kms_credentials import credentials_source
+from keybroker.kms_guards import KmsGuards
 from keybroker.ledger_store import make_ledger, open_ledger
 from keybroker.ports import Clock, EntropySource
 from keybroker.recovery_thread import RecoveryThread
@@ -64,15 +65,19 @@ class App:
         clock = clock or SystemClock()
         self.metrics = Metrics()
         upstream = Upstream(metrics=self.metrics, monotonic=clock.monotonic)
+        guards = KmsGuards(settings.kms.pacing, clock=clock, metrics=self.metrics)
         self._instances = {
-            name: _kms_client(
-                name,
-                instance,
-                credentials=credentials or credentials_source(name, instance),
-                clock=clock,
-                pool_size=settings.server.max_concurrent_calls,
-                upstream=upstream,
-                metrics=self.metrics,
+            name: guards.guarded(
+                _kms_client(
+                    name,
+                    instance,
+                    credentials=credentials or credentials_source(name, instance),
+                    clock=clock,
+                    pool_size=settings.server.max_concurrent_calls,
+                    upstream=upstream,
+                    metrics=self.metrics,
+                ),
+                quota_group=instance.quota_group,
             )
             for name, instance in settings.kms.instances.items()
         }
@@ -92,7 +97,12 @@ class App:
         )
         self._tls = server_tls(settings.server, on_reload=self.metrics.reloaded)
         self._grpc = GrpcServer(
-            servicer=KeyBrokerServicer(handlers=handlers, workers=self._workers, meter=meter),
+            servicer=KeyBrokerServicer(
+                handlers=handlers,
+                workers=self._workers,
+                meter=meter,
+                on_overrun=self.metrics.deadline_overrun.observe,
+            ),
             interceptors=_interceptors(settings.server, self.metrics, clock, access),
             limits=ServerLimits(
                 keepalive_seconds=settings.server.keepalive_seconds,

@@ -21,6 +21,7 @@ _MAX_PORT = 65535
 _PROTECTIONS = {"tls": "TLS", "identity": "identity"}
 
 InstanceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+RequestsPerSecond = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(gt=0, le=2_000_000)]  # grpc takes milliseconds as 32 bits with a sign
 
 
@@ -193,7 +194,28 @@ class InstanceSettings(_Section):
     connect_timeout_seconds: Seconds = 5.0
     read_timeout_seconds: Seconds = 10.0
     allow_emulator: bool = False
+    quota_group: str = Field(
+        default="",
+        pattern=r"^[a-z0-9_-]{0,62}$",
+        description="Instances of a region share the quotas, unless they are of different accounts: then a group each.",
+    )
     credentials: CredentialSettings | None = None
+
+
+class PacingSettings(_Section):
+    """What the KMS allows an account in a region, in requests a second, by quota class (contract 5)."""
+
+    enabled: bool = True
+    create_per_second: RequestsPerSecond = 10
+    read_per_second: RequestsPerSecond = 50
+    write_per_second: RequestsPerSecond = 30
+    crypto_per_second: RequestsPerSecond = 1000
+    resource_tags_per_second: RequestsPerSecond = 300
+
+    def limits(self) -> dict[str, int]:
+        """By the name of the quota class."""
+        suffix = "_per_second"
+        return {key.removesuffix(suffix): limit for key, limit in self if key.endswith(suffix)}
 
 
 class KmsSettings(_Section):
@@ -201,6 +223,7 @@ class KmsSettings(_Section):
 
     default_instance: InstanceName
     instances: dict[InstanceName, InstanceSettings] = Field(min_length=1)
+    pacing: PacingSettings = Field(default_factory=PacingSettings)
 
     @model_validator(mode="after")
     def _default_exists(self) -> Self:

@@ -51,7 +51,7 @@ def broker(endpoint: str, folder: Path) -> Iterator[tuple[str, int]]:
     instance = {"region": REGION, "endpoint": endpoint, "dkms_instance_id": DKMS_INSTANCE_ID, "allow_emulator": True}
     settings = {
         "server": {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"},
-        "kms": {"default_instance": "main", "instances": {"main": instance}},
+        "kms": {"default_instance": "main", "instances": {"main": instance}, "pacing": {"enabled": False}},
     }
     config, log = folder / "keybroker.yaml", folder / "keybroker.log"
     config.write_text(yaml.safe_dump(settings))

@@ -68,7 +68,7 @@ class RunningBroker:
 
 
 def broker_settings(emulator: Emulator, **sections: dict[str, Any]) -> Settings:
-    """A broker for this emulator; keyword arguments change sections (server, imports, logs, instance)."""
+    """A broker for this emulator; keyword arguments change sections (server, imports, logs, instance, pacing)."""
     instance = {
         "region": "cn-hangzhou",
         "endpoint": emulator.endpoint,
@@ -76,9 +76,9 @@ def broker_settings(emulator: Emulator, **sections: dict[str, Any]) -> Settings:
         "allow_emulator": True,
     } | sections.pop("instance", {})
     server = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"} | sections.pop("server", {})
-    return parse_settings(
-        {"server": server, "kms": {"default_instance": "main", "instances": {"main": instance}}, **sections}
-    )
+    pacing = sections.pop("pacing", {"enabled": False})
+    kms = {"default_instance": "main", "instances": {"main": instance}, "pacing": pacing}
+    return parse_settings({"server": server, "kms": kms, **sections})
 
 
 @pytest.fixture

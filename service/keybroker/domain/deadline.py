@@ -22,6 +22,10 @@ class Deadline:
         """What is left; 0.0 when it has passed."""
         return max(0.0, self._at - self._monotonic())
 
+    def overdue_seconds(self) -> float:
+        """How long ago it passed; 0.0 while it has not."""
+        return max(0.0, self._monotonic() - self._at)
+
     def require(self, seconds: float, *, step: str) -> float:
         """Returns what is left, if that is at least `seconds`.
 

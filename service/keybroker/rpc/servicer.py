@@ -20,13 +20,29 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class KeyBrokerServicer(KeyBrokerServiceServicer):
-    """The asyncio shell: nothing here blocks, and nothing here decides."""
+def _ignore(seconds: float) -> None:
+    """For tests of other things."""
 
-    def __init__(self, *, handlers: Handlers, workers: Workers, meter: ImportMeter) -> None:
+
+class KeyBrokerServicer(KeyBrokerServiceServicer):
+    """The asyncio shell: nothing here blocks, and nothing here decides.
+
+    `on_overrun` is told of each call how many seconds after its deadline its work ended, whether or not its caller
+    still waited: 0.0 if in time.
+    """
+
+    def __init__(
+        self,
+        *,
+        handlers: Handlers,
+        workers: Workers,
+        meter: ImportMeter,
+        on_overrun: Callable[[float], None] = _ignore,
+    ) -> None:
         self._handlers = handlers
         self._workers = workers
         self._meter = meter
+        self._on_overrun = on_overrun
 
     async def ImportExternalKey(
         self, request: pb.ImportExternalKeyRequest, context: Context
@@ -86,7 +102,8 @@ class KeyBrokerServicer(KeyBrokerServiceServicer):
 
     async def _run(self, handle: Callable[[Request, Call], Response], request: Request) -> Response:
         call = CURRENT_CALL.get()
-        return await self._workers.run(lambda: handle(request, call), on_abandoned=partial(_log_abandoned, call))
+        work = partial(self._timed, handle, request, call)
+        return await self._workers.run(work, on_abandoned=partial(_log_abandoned, call))
 
     async def _import(self, handle: Callable[[Request, Call], Response], request: Request) -> Response:
         started = False
@@ -95,7 +112,7 @@ class KeyBrokerServicer(KeyBrokerServiceServicer):
         def work() -> Response:
             nonlocal started
             started = True
-            return handle(request, call)
+            return self._timed(handle, request, call)
 
         try:
             return await self._workers.run(work, on_abandoned=partial(_log_abandoned, call))
@@ -103,6 +120,12 @@ class KeyBrokerServicer(KeyBrokerServiceServicer):
             if not started:
                 self._meter.refused(error.reason)
             raise
+
+    def _timed(self, handle: Callable[[Request, Call], Response], request: Request, call: Call) -> Response:
+        try:
+            return handle(request, call)
+        finally:
+            self._on_overrun(call.deadline.overdue_seconds())
 
 
 def _log_abandoned(call: Call, error: BaseException | None) -> None:

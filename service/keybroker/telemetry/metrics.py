@@ -10,6 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from keybroker.domain.errors import Reason
 
+_OVERRUN_SECONDS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 
 
@@ -66,6 +67,37 @@ class Metrics:
             "keybroker_kms_clock_skew_seconds",
             "How far the KMS's clock is ahead of this machine's, by the Date of its replies.",
             ["instance"],
+            registry=self.registry,
+        )
+        self.kms_retries = Counter(
+            "keybroker_kms_retries",
+            "Requests to the KMS that were sent again inside one call.",
+            ["operation"],
+            registry=self.registry,
+        )
+        self.circuit_open = Gauge(
+            "keybroker_kms_circuit_open",
+            "1 while calls fail without being sent, because the instance has not answered.",
+            ["instance"],
+            registry=self.registry,
+        )
+        self.pacer_wait = Histogram(
+            "keybroker_kms_pacer_wait_seconds",
+            "How long requests to the KMS waited for their turn. quota: the class of the operation.",
+            ["quota"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.pacer_rate = Gauge(
+            "keybroker_kms_pacer_rate",
+            "Requests a second that may be sent now: less than configured after the KMS has throttled.",
+            ["instance", "quota"],
+            registry=self.registry,
+        )
+        self.deadline_overrun = Histogram(
+            "keybroker_deadline_overrun_seconds",
+            "How long after its deadline the work of a call ended; 0 for those in time.",
+            buckets=_OVERRUN_SECONDS,
             registry=self.registry,
         )
         grpc_labels = ["grpc_type", "grpc_service", "grpc_method"]
