@@ -29,7 +29,7 @@ class KmsGuards:
             clock=self._clock,
             pacers=pacers,
             on_retry=lambda operation: self._metrics.kms_retries.labels(operation).inc(),
-            on_circuit=lambda is_open: circuit_open.set(is_open),
+            on_circuit=circuit_open.set,
         )
         return GuardedKms(kms=kms, guard=guard)
 
