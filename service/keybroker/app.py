@@ -171,7 +171,10 @@ class App:
             Ports(instances=list(self._instances.values()), ledger=self._ledger, clock=clock, entropy=entropy),
             _choices(self._settings.imports),
             Listeners(
-                parameters_requested=requested, resolved_late=resolved_late, **({} if at is None else {"at": at})
+                parameters_requested=requested,
+                resolved_late=resolved_late,
+                warn=_warn,
+                **({} if at is None else {"at": at}),
             ),
         )
         self.metrics.parameters_cached.set_function(lambda: len(assembly.cache))
@@ -179,6 +182,10 @@ class App:
 
     def _prune(self) -> None:
         self._ledger.prune(min(kms.now() for kms in self._instances.values()))
+
+
+def _warn(event: str, **fields: str) -> None:
+    structlog.get_logger().warning(event, **fields)
 
 
 def _interceptors(

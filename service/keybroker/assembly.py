@@ -24,13 +24,17 @@ from keybroker.usecases.obtain_import_parameters import (
 from keybroker.usecases.orphans import Orphans
 from keybroker.usecases.proof import Prover
 from keybroker.usecases.recovery import Recovery
-from keybroker.usecases.rows import Rows
+from keybroker.usecases.rows import Rows, Warn
 from keybroker.usecases.settling import Settling
 from keybroker.usecases.take_cmk import TakeCmk
 
 
 def _nothing(_: object) -> None:
     """Nobody listens."""
+
+
+def _unlogged(event: str, **fields: str) -> None:
+    """Nobody reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ class Listeners:
     parameters_requested: Callable[[ParametersRequestResult], None] = _nothing
     resolved_late: Callable[[Attempt], None] = _nothing
     at: Callable[[str], None] = _nothing
+    warn: Warn = _unlogged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,7 @@ class Assembly:
         self.obtain = ObtainImportParameters(cache=self.cache, on_request=listeners.parameters_requested)
         self.keys = Keys(clock=clock)
         self.claims = Claims()
-        self.rows = Rows(ledger=ports.ledger, at=listeners.at)
+        self.rows = Rows(ledger=ports.ledger, at=listeners.at, warn=listeners.warn)
         self._settling = Settling()
         self._prover = Prover(enabled=choices.prove)
         self.manage_keys = ManageKeys(keys=self.keys, cache=self.cache)
@@ -121,7 +126,7 @@ class Assembly:
 
     def _recovery(self, ports: Ports, choices: Choices, listeners: Listeners) -> Recovery:
         """The recovery writes rows of its own, so that what it brings to an end is counted there."""
-        rows = Rows(ledger=ports.ledger, at=listeners.at, on_finished=listeners.resolved_late)
+        rows = Rows(ledger=ports.ledger, at=listeners.at, on_finished=listeners.resolved_late, warn=listeners.warn)
         return Recovery(
             instances=ports.instances,
             rows=rows,

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import structlog
-
 from keybroker.domain import import_protocol as protocol
 from keybroker.domain.attempt import UNFINISHED, Attempt, Evidence, Failure, Kind, State
 from keybroker.domain.deadline import Deadline
@@ -191,7 +189,7 @@ class CarryOn:
             self._not_accepted(course, error)
             return
         except Exception as error:  # noqa: BLE001  # the request may be out: the send stays open
-            structlog.get_logger().error("a send failed in the broker", kind=type(error).__name__)
+            self._rows.warn("a send failed in the broker", kind=type(error).__name__)
             return
         self._rows.at("send: accepted")
         self._keys.forget(course.cmk)

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 
-import structlog
-
 from keybroker.domain.attempt import UNFINISHED, Attempt, State
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError
@@ -69,7 +67,7 @@ class Recovery:
         try:
             unfinished = self._rows.ledger.unfinished()
         except BrokerError as error:
-            structlog.get_logger().warning("recovery can't read the ledger", reason=error.reason.value)
+            self._rows.warn("recovery can't read the ledger", reason=error.reason.value)
             return 0
         self._forget_others(unfinished)
         due = [row for row in unfinished if self._is_due(row)]
@@ -88,7 +86,7 @@ class Recovery:
         try:
             after = self._resolved(kms, row)
         except BrokerError as error:
-            structlog.get_logger().info("recovery goes on later", record=row.record_id, reason=error.reason.value)
+            self._rows.warn("recovery goes on later", record=row.record_id, reason=error.reason.value)
         self._pause(row, after, SETTLING.total_seconds() if self._settling.is_settling(row.record_id) else None)
 
     def _resolved(self, kms: Kms, row: Attempt) -> Attempt:

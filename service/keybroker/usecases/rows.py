@@ -5,6 +5,7 @@ told of each row that these Rows brought to an end.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from keybroker.domain.attempt import Attempt, State
 from keybroker.domain.errors import BrokerError, Reason
@@ -23,6 +24,17 @@ def _unheard(attempt: Attempt) -> None:
     """Nobody counts."""
 
 
+class Warn(Protocol):
+    """Tells the operator of an event, with fields that are fit for a log."""
+
+    def __call__(self, event: str, **fields: str) -> None:
+        """One event."""
+
+
+def _unlogged(event: str, **fields: str) -> None:
+    """Nobody reads."""
+
+
 class Rows:
     """What the use cases do with the ledger. Every method can raise LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE."""
 
@@ -32,9 +44,11 @@ class Rows:
         ledger: Ledger,
         at: Callable[[str], None] = _nowhere,
         on_finished: Callable[[Attempt], None] = _unheard,
+        warn: Warn = _unlogged,
     ) -> None:
         self.ledger = ledger
         self.at = at
+        self.warn = warn
         self._on_finished = on_finished
 
     def find(self, caller: str, request_id: str, *, digest: bytes) -> Attempt | None:
