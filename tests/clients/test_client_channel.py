@@ -190,3 +190,8 @@ def test_import_pulls_in_nothing_of_the_server(package: str) -> None:
     unwanted = {"keybroker", "kms_emulator", "requests", "cryptography", "pydantic", "yaml", "structlog"}
     assert "keybroker_client" in run.stdout.split()
     assert unwanted.isdisjoint(run.stdout.split())
+
+
+def test_broker_that_comes_back_is_tried_again_soon() -> None:
+    options = dict(channel.OPTIONS)
+    assert options["grpc.initial_reconnect_backoff_ms"] <= options["grpc.max_reconnect_backoff_ms"] <= 2000
