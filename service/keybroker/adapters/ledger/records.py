@@ -15,10 +15,8 @@ from keybroker.domain.external_key import CmkName, ExternalKey, KeyState
 from keybroker.domain.key_spec import KEY_SPECS
 
 SCHEMA = 1
-SEALED = ("import_token", "wrapped_key_material")
 
 T = TypeVar("T")
-Tree = Mapping[str, Any]
 
 
 class Row(Protocol):
@@ -61,7 +59,7 @@ def decode(row: Row) -> Attempt:
         tree = json.loads(row["body"])
         if not isinstance(tree, dict) or tree.pop("schema", None) != SCHEMA:
             raise Unreadable
-        attempt = _attempt(tree)
+        attempt = Attempt(**_read(tree, _FIELDS))
         if any(row[name] != value for name, value in columns(attempt).items()):
             raise Unreadable
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -85,13 +83,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # what JSON can hold
             return getattr(value, "kms_name", value)  # a KeySpec by its name
 
 
-def _attempt(tree: Tree) -> Attempt:
-    return Attempt(**_read(tree, _FIELDS))
-
-
-def _read(tree: Tree, readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+def _read(tree: Any, readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:  # noqa: ANN401
     """Every field by its reader; raises ValueError for a missing or an unknown one."""
-    if tree.keys() != readers.keys():
+    if not isinstance(tree, dict) or tree.keys() != readers.keys():
         raise ValueError
     return {name: read(tree[name]) for name, read in readers.items()}
 
