@@ -114,7 +114,7 @@ def make_broker(emulator: Emulator) -> Iterator[Callable[..., RunningBroker]]:
                 credentials=lambda: Credentials(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ""),
             )
             background = stack.enter_context(BackgroundApp(app))
-            client = stack.enter_context(KeyBrokerClient(background.grpc_address))
+            client = stack.enter_context(KeyBrokerClient(background.grpc_address, retries=0))
             return RunningBroker(background, client)
 
         yield make

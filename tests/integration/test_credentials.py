@@ -17,7 +17,7 @@ from tests.integration.conftest import broker_settings
 @contextmanager
 def client_of(emulator: Emulator, files: dict[str, str]) -> Iterator[KeyBrokerClient]:
     app = App(broker_settings(emulator, instance={"credentials": {"files": files}}))
-    with BackgroundApp(app) as background, KeyBrokerClient(background.grpc_address) as client:
+    with BackgroundApp(app) as background, KeyBrokerClient(background.grpc_address, retries=0) as client:
         yield client
 
 
@@ -82,7 +82,7 @@ def test_two_instances_share_what_is_one_cmk(make_emulator: Callable[..., Emulat
         update={"kms": settings.kms.model_copy(update={"instances": {"main": main, "vpc": main}})}
     )
     key_id = emulator.create_key()
-    with BackgroundApp(App(settings)) as background, KeyBrokerClient(background.grpc_address) as client:
+    with BackgroundApp(App(settings)) as background, KeyBrokerClient(background.grpc_address, retries=0) as client:
         one = client.get_import_parameters(key_id=key_id)
         other = client.get_import_parameters(key_id=key_id, instance="vpc")
         assert one.import_token == other.import_token

@@ -43,7 +43,7 @@ def sts_key(number: int, **overrides: Any) -> AccessKey:
 
 @contextmanager
 def client_of(settings: Settings) -> Iterator[KeyBrokerClient]:
-    with BackgroundApp(App(settings)) as background, KeyBrokerClient(background.grpc_address) as client:
+    with BackgroundApp(App(settings)) as background, KeyBrokerClient(background.grpc_address, retries=0) as client:
         yield client
 
 

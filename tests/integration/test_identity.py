@@ -431,7 +431,9 @@ def test_client_library_and_certificates_work_together(world: World, make_broker
     broker = make_broker(**world.mtls_sections())
     mine = world.authority.issue(uris=(ALLOWED,))
     credentials = grpc.ssl_channel_credentials(world.authority.pem, mine.private_key, mine.chain)
-    with KeyBrokerClient(broker.address.replace("127.0.0.1", "localhost"), credentials=credentials) as client:
+    with KeyBrokerClient(
+        broker.address.replace("127.0.0.1", "localhost"), retries=0, credentials=credentials
+    ) as client:
         assert client.import_external_key(key_id=world.key_id).key.key_id == world.key_id
 
 

@@ -43,7 +43,7 @@ def test_sigterm_during_50_imports_cuts_none_and_exits_0(emulator: Emulator, tmp
     emulator.faults.add(Fault(operation="ImportKeyMaterial", when="before", action="delay", delay_seconds=2, count=0))
     with (
         BrokerProcess(tmp_path, emulator) as broker,
-        KeyBrokerClient(broker.address) as client,
+        KeyBrokerClient(broker.address, retries=0) as client,
         ThreadPoolExecutor(50) as pool,
     ):
         outcomes = [pool.submit(outcome_of, client, key_id) for key_id in key_ids]
@@ -62,7 +62,7 @@ def test_sigterm_while_the_kms_hangs_reports_every_import_within_the_grace(emula
     limits = {"default_deadline_seconds": 3, "max_deadline_seconds": 3, "shutdown_grace_seconds": 5}
     with (
         BrokerProcess(tmp_path, emulator, server=limits) as broker,
-        KeyBrokerClient(broker.address) as client,
+        KeyBrokerClient(broker.address, retries=0) as client,
         ThreadPoolExecutor(10) as pool,
     ):
         outcomes = [pool.submit(outcome_of, client, key_id) for key_id in key_ids]
@@ -77,7 +77,7 @@ def test_sigterm_takes_no_new_calls_and_says_so_in_readiness(emulator: Emulator,
     emulator.faults.add(Fault(operation="DescribeKey", when="before", action="delay", delay_seconds=2))
     with (
         BrokerProcess(tmp_path, emulator) as broker,
-        KeyBrokerClient(broker.address) as client,
+        KeyBrokerClient(broker.address, retries=0) as client,
         ThreadPoolExecutor(1) as pool,
     ):
         assert b'"ready": true' in urllib.request.urlopen(f"{broker.http_url}/readyz", timeout=5).read()
@@ -96,7 +96,7 @@ def test_sigterm_takes_no_new_calls_and_says_so_in_readiness(emulator: Emulator,
 
 
 def _is_refused(address: str, key_id: str) -> bool:
-    with KeyBrokerClient(address) as late:
+    with KeyBrokerClient(address, retries=0) as late:
         try:
             late.describe_key(key_id=key_id, timeout_seconds=1)
         except KeyBrokerError:
@@ -112,7 +112,7 @@ def test_health_answers_within_100_ms_while_every_worker_is_busy(emulator: Emula
     sections = {"server": {"max_concurrent_calls": WORKERS}, "instance": {"read_timeout_seconds": 15}}
     with (
         BrokerProcess(tmp_path, emulator, **sections) as broker,
-        KeyBrokerClient(broker.address) as client,
+        KeyBrokerClient(broker.address, retries=0) as client,
         ThreadPoolExecutor(WORKERS) as pool,
         grpc.insecure_channel(broker.address) as channel,
     ):
@@ -155,7 +155,7 @@ def _expect_overload(client: KeyBrokerClient, key_id: str) -> None:
 def test_caller_that_goes_away_does_not_stop_its_import(emulator: Emulator, tmp_path: Path) -> None:
     key_id = emulator.create_key()
     emulator.faults.add(Fault(operation="ImportKeyMaterial", when="before", action="delay", delay_seconds=1))
-    with BrokerProcess(tmp_path, emulator) as broker, KeyBrokerClient(broker.address) as client:
+    with BrokerProcess(tmp_path, emulator) as broker, KeyBrokerClient(broker.address, retries=0) as client:
         impatient = threading.Thread(target=lambda: outcome_of(client, key_id), daemon=True)
         impatient.start()
         wait_until(lambda: emulator.calls["ImportKeyMaterial"] == 1)
@@ -173,7 +173,7 @@ def test_end_of_a_call_whose_caller_went_away_is_logged(emulator: Emulator, tmp_
     emulator.faults.add(Fault(**slow, action="delay", delay_seconds=1))
     emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="drop"))
     with BrokerProcess(tmp_path, emulator) as broker:
-        client = KeyBrokerClient(broker.address)
+        client = KeyBrokerClient(broker.address, retries=0)
         impatient = threading.Thread(target=lambda: _abandon(client), daemon=True)
         impatient.start()
         wait_until(lambda: emulator.calls["ImportKeyMaterial"] == 1)
@@ -202,7 +202,7 @@ def test_log_at_debug_holds_no_secret(emulator: Emulator, tmp_path: Path) -> Non
     """Material, tokens, wrapped material and the access key's secret, raw, in hex and in base64."""
     with (
         BrokerProcess(tmp_path, emulator, logs={"level": "DEBUG"}) as broker,
-        KeyBrokerClient(broker.address) as client,
+        KeyBrokerClient(broker.address, retries=0) as client,
     ):
         key_id = emulator.create_key()
         token = client.get_import_parameters(key_id=key_id).import_token

@@ -33,10 +33,10 @@ def test_tls_serves_those_who_trust_the_certificate_only(
     target = broker.address.replace("127.0.0.1", "localhost")
     trusting = grpc.ssl_channel_credentials(certificate[0].read_bytes())
     key_id = emulator.create_key()
-    with KeyBrokerClient(target, credentials=trusting) as client:
+    with KeyBrokerClient(target, retries=0, credentials=trusting) as client:
         assert client.import_external_key(key_id=key_id).key.key_id == key_id
     with (
-        KeyBrokerClient(target, credentials=grpc.ssl_channel_credentials()) as strange,
+        KeyBrokerClient(target, retries=0, credentials=grpc.ssl_channel_credentials()) as strange,
         pytest.raises(KeyBrokerError),
     ):
         strange.describe_key(key_id=key_id, timeout_seconds=2)
