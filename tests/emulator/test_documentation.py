@@ -13,6 +13,7 @@ from kms_emulator.__main__ import main
 from kms_emulator.errors import ERROR_TABLE
 from kms_emulator.fidelity import OPERATIONS_LEFT_OUT, render
 from kms_emulator.operations import OPERATIONS
+from kms_emulator.truth import Truth
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = ROOT / "scripts" / "generate_emulator_fidelity.py"
@@ -74,6 +75,12 @@ def test_guides_python_examples_work(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == "PendingImport\n"
 
 
+def test_guides_view_of_the_truth_is_complete() -> None:
+    rows = re.findall(r"^\| `.*", GUIDE, flags=re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)", row.split("|")[1])}
+    assert named == {name for name in vars(Truth) if not name.startswith("_")}
+
+
 def test_guides_options_are_understood() -> None:
     """Faults and readings of the guide parse, and each option it names is in --help."""
     text = " ".join(blocks("sh"))
@@ -87,5 +94,5 @@ def test_guides_options_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["--help"])
     help_text = capsys.readouterr().out
-    for option in set(re.findall(r"(--[a-z-]+)", GUIDE)) - {"--help"}:
+    for option in set(re.findall(r"(--[a-z][a-z-]+)", GUIDE)) - {"--help"}:
         assert option in help_text
