@@ -13,11 +13,11 @@ from collections import deque
 
 TARGET = 0.975
 BURST = 0.5
-STEP = 0.02  # of the rate, at most STEP_MOST
+STEP = 0.015  # of the rate, at most STEP_MOST
 STEP_MOST = 1.0  # requests a second: one request was too many, in about a second
 WINDOW_SECONDS = 1.02
 CATCH_UP_SECONDS = 0.01  # what a thread may wake too late without its lateness being lost for good
-GROWTH_PER_SECOND = 0.005  # of the limit; as much again for every GROWTH_DOUBLES_SECONDS without a throttling
+GROWTH_PER_SECOND = 0.01  # of the limit; as much again for every GROWTH_DOUBLES_SECONDS without a throttling
 GROWTH_DOUBLES_SECONDS = 5.0
 _FLOOR = 0.02
 
