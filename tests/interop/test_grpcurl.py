@@ -23,7 +23,11 @@ def test_every_recipe_works_and_imports_bind_keys(
         assert answer.returncode == 0, f"{recipe}\n{answer.stderr}"
     assert "keymaterial.v1.KeyBrokerService" in answers[0].stdout
     assert emulator.key_state(key_id) == "Enabled"
-    imported = [_key_id(answer.stdout) for answer in answers if "CMAC_AES" in answer.stdout]
+    imported = [
+        _key_id(answer.stdout)
+        for recipe, answer in zip(RECIPES, answers, strict=True)
+        if "CMAC_AES" in answer.stdout and "GetImport" not in recipe
+    ]
     assert len(imported) == 4
     assert {emulator.key_state(key) for key in imported} == {"Enabled"}
 
