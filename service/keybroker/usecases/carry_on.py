@@ -19,6 +19,7 @@ from keybroker.domain.import_protocol import BOND_REFUSALS, SIGHTS, Means, Seen,
 from keybroker.domain.key_material import KeyMaterial
 from keybroker.ports import Clock, Kms
 from keybroker.usecases.answers import failure_of, unresolved
+from keybroker.usecases.embargo import TOKEN_LIFE
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.obtain_import_parameters import ObtainImportParameters
 from keybroker.usecases.patience import Patience
@@ -166,10 +167,17 @@ class CarryOn:
             course.key = key
             sight, at = SIGHTS[key.state], key.as_of or datetime.min.replace(tzinfo=UTC)
         course.retry_after_seconds = 0.0
-        expired = protocol.is_expired(course.attempt, at)
+        expired = protocol.is_expired(course.attempt, at) and not self._may_have_newer_pairs(course.attempt, at)
         settled = self._settling.observe(course.attempt.record_id, sight, at, expired=expired)
         still_bound = sight is Sight.BOUND and course.seen.sight is Sight.BOUND
         course.seen = Seen(sight, expired, settled, resend_refused=still_bound and course.seen.resend_refused)
+
+    def _may_have_newer_pairs(self, attempt: Attempt, at: datetime) -> bool:
+        """R8: a restored row may have been wrapped under pairs that it does not know of."""
+        restored = self._rows.ledger.restored()
+        if not attempt.restored or restored is None:
+            return False
+        return restored.at is None or at <= restored.at + TOKEN_LIFE + protocol.LATE_COMMIT
 
     def _send(self, course: _Course) -> None:
         """The send that the row has recorded last. A reply closes its own send only (R1)."""

@@ -20,7 +20,7 @@ from keybroker.domain.external_key import (
 from keybroker.ports import Clock, Kms
 from keybroker.usecases.answers import failure_of
 from keybroker.usecases.keys import Keys
-from keybroker.usecases.patience import Patience, UntilDeadline
+from keybroker.usecases.patience import AtOnce, Patience, UntilDeadline
 from keybroker.usecases.rows import Rows
 
 REQUEST_TAG = "keybroker.request"
@@ -53,11 +53,12 @@ class CreateSafely:
         creation = _creation(attempt)
         if creation.key_id:
             return attempt, self._keys.describe(kms, KeyReference(creation.key_id), deadline=deadline)
-        if creation.sends:
-            found = self._search(kms, creation, self._settle_patience(deadline), deadline)
+        if creation.sends or self._rows.ledger.restored():  # R8: the row of an earlier call may be lost
+            patience = self._settle_patience(deadline) if creation.sends else AtOnce(times=1)
+            found = self._search(kms, creation, patience, deadline)
             if found is not None:
                 return self._known(attempt, found), found
-            if not allow_second_key:
+            if creation.sends and not allow_second_key:
                 raise _unknown()
         return self._create(kms, attempt, new_key, deadline)
 

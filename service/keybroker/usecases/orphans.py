@@ -1,5 +1,6 @@
 """CMKs of this broker that wait for material which nobody will import: found by their tag, deleted with care."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -63,7 +64,8 @@ class Orphans:
             try:
                 return self._scheduled(kms, key, pending_window, deadline)
             finally:
-                self._rows.write("release", released(row, None))
+                with suppress(BrokerError):  # the recovery lets go of it later
+                    self._rows.write("release", released(row, None))
 
     def _scheduled(
         self, kms: Kms, key: ExternalKey, pending_window: timedelta, deadline: Deadline
@@ -95,13 +97,17 @@ class Orphans:
         tag = self._tag_of(kms, key, deadline)
         if key.state is not KeyState.PENDING_IMPORT or not tag:
             return None
-        try:
-            self._check(kms, key, tag)
-            deletable = True
-        except BrokerError:
-            deletable = False
         age = key.as_of - key.created_at if key.as_of and key.created_at else None
-        return Orphan(key, self._rows.ledger.find_tag(tag), age, deletable)
+        try:
+            return Orphan(key, self._check(kms, key, tag), age, deletable=True)
+        except BrokerError:
+            return Orphan(key, self._known_origin(tag), age, deletable=False)
+
+    def _known_origin(self, tag: str) -> Attempt | None:
+        try:
+            return self._rows.ledger.find_tag(tag)
+        except BrokerError:
+            return None
 
     def _tag_of(self, kms: Kms, key: ExternalKey, deadline: Deadline) -> str:
         return kms.list_resource_tags(key.name.key_id, deadline=deadline).get(REQUEST_TAG, "")
