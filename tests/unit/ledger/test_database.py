@@ -4,6 +4,7 @@ import re
 import shutil
 import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,23 @@ def test_each_commit_is_on_the_disk(files: Files) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
         assert connection.execute("PRAGMA secure_delete").fetchone()[0] == 1
+
+
+def test_block_that_raises_writes_nothing(files: Files) -> None:
+    ledger = files.ledger()
+    row = ledger.insert(attempt())
+    with pytest.raises(ZeroDivisionError), ledger._database.writing() as connection:
+        connection.execute("DELETE FROM attempts")
+        _ = 1 / 0
+    assert ledger.find("jwt:caller", "request-1") == row
+
+
+def test_writer_keeps_others_out_from_its_first_look_on(files: Files) -> None:
+    ledger = files.ledger()
+    with closing(sqlite3.connect(files.file, isolation_level=None, timeout=0)) as other:
+        with ledger._database.writing(), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN IMMEDIATE")
 
 
 def test_files_are_of_their_owner_alone(files: Files) -> None:
