@@ -259,6 +259,18 @@ def test_refusal_that_another_date_does_not_help_is_told(name: str, requests: in
         assert len(server.requests) == requests
 
 
+@pytest.mark.parametrize(("before", "after", "requests"), [(0, 1200, 2), (1200, 0, 2), (1200, 1200.7, 1)])
+def test_refusal_counts_for_more_than_what_was_heard_before(before: float, after: float, requests: int) -> None:
+    heard_before = [dated(key_body(), ahead_seconds=before)] * 5
+    refused = dated(SKEWED, ahead_seconds=after, status=400)
+    with serving(Answers(*heard_before, refused), keep_alive=True) as server, client(server.address) as kms:
+        for _ in heard_before:
+            describe(kms)
+        with pytest.raises(KmsError):
+            describe(kms)
+        assert signed_at(server)[5:] == [pytest.approx(skew, abs=3) for skew in (before, after)][:requests]
+
+
 def test_refusal_with_a_status_that_proves_nothing_is_sent_once() -> None:
     with serving(Answers(FINAL["proves nothing"]), keep_alive=True) as server, client(server.address) as kms:
         with pytest.raises(KmsError) as caught:
