@@ -1,6 +1,8 @@
 """A ledger that is an older copy is recognised by its mark; one that only stopped is not taken for one."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -147,6 +149,23 @@ def test_prepared_row_that_can_not_be_read_does_not_stop_the_start(files: Files)
     shutil.copy(copy, files.file)
     files.execute("UPDATE attempts SET body = '{' WHERE record_id = 'record-1'")
     assert files.ledger().restored() == Restored()
+
+
+def test_backup_of_a_running_ledger_is_recognised_when_it_is_put_back(files: Files) -> None:
+    """As docs/ledger.md says to make it and to put it back."""
+    ledger = files.ledger()
+    ledger.insert(attempt(1))
+    copy = files.folder.parent / "copy.db"
+    with closing(sqlite3.connect(files.file)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    copy.chmod(0o600)
+    ledger.insert(attempt(2))
+    for left in ("-wal", "-shm"):
+        Path(f"{files.file}{left}").unlink()
+    ledger = put_back(files, copy)
+    assert ledger.restored() == Restored()
+    assert ledger.find("jwt:caller", "request-1")
+    assert ledger.find("jwt:caller", "request-2") is None
 
 
 # The mark and the ledger apart
