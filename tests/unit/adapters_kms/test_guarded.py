@@ -140,6 +140,14 @@ def test_retries_end_with_the_budget() -> None:
     assert script.sent == 20 + len(script.retries)
 
 
+def test_throttled_request_that_waits_for_another_turn_needs_no_budget() -> None:
+    script = Script(limit=100)
+    for _ in range(10):
+        script.failures.extend([throttled(0.5)] * 3)
+        assert script.call() == "done"
+    assert len(script.retries) == 30 > RESERVE + 10 * 0.1
+
+
 def test_dead_instance_opens_the_circuit_and_costs_a_probe_now_and_then() -> None:
     script = Script(*[refused()] * 10_000)
     started = script.clock.monotonic()
@@ -165,6 +173,14 @@ def test_open_circuit_refuses_at_once_and_sends_nothing() -> None:
     assert error.committed_nothing
     assert error.retry_after_seconds == pytest.approx(0.5)
     assert (script.sent, len(script.clock.slept)) == (sent, slept)
+
+
+def test_open_circuit_is_told_before_a_wait_for_a_turn_and_takes_no_slot() -> None:
+    script = Script(*[timed_out()] * FAILURES, limit=10)
+    for _ in range(FAILURES):
+        script.failure("ImportKeyMaterial")
+    assert script.failure().reason is Reason.KMS_UNAVAILABLE
+    assert script.waits == []
 
 
 def test_request_that_was_never_sent_is_no_answer_and_no_failure() -> None:

@@ -97,12 +97,17 @@ class Guard:
         """How long to wait before the next try. None: there is none, and the caller is told when to come again."""
         if may_repeat(operation, error) and attempt < MAX_TRIES:
             wait = wait_seconds(attempt, error, self._rng)
-            if wait + SEND_SECONDS < deadline.remaining_seconds() and self._budget.take():
+            if wait + SEND_SECONDS < deadline.remaining_seconds() and self._may_spend(operation, error):
                 return wait
         passes = what_happened(error) is not Happened.FINAL
         if passes and ONE_CALL[operation] and error.retry_after_seconds is None:
             error.retry_after_seconds = RETRY_AFTER_SECONDS
         return None
+
+    def _may_spend(self, operation: str, error: KmsError) -> bool:
+        """A throttled request that waits for another turn takes a slot, not more of the KMS: it needs no budget."""
+        is_paced = QUOTA_OF[operation] in self._pacers
+        return (is_paced and what_happened(error) is Happened.THROTTLED) or self._budget.take()
 
     def _changed(self, is_open: bool) -> None:  # noqa: FBT001  # a hook's signature
         self._on_circuit(is_open)
