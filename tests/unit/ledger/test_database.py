@@ -152,9 +152,8 @@ def test_damaged_file_is_unavailable(files: Files) -> None:
 @pytest.mark.parametrize("use", ["before", "after"])
 def test_ledger_that_is_not_open_is_unavailable(files: Files, use: str) -> None:
     ledger = files.ledger()
-    if use == "after":
-        ledger.close()
-    else:
+    ledger.close()
+    if use == "before":
         ledger._database = Database(file=files.file)
     for ask in (lambda: ledger.find("a", "b"), lambda: ledger.insert(attempt())):
         with pytest.raises(BrokerError) as caught:
