@@ -116,14 +116,19 @@ class CarryOn:
     def _until_done(self, course: _Course) -> Attempt:
         with _told_truly(course):
             while course.attempt.state in UNFINISHED:
-                step = decide(course.attempt, course.seen, self._means(course))
-                wait = course.retry_after_seconds
-                if step in _WAITED_FOR and not course.patience.allows(step, at_least_seconds=wait):
-                    break
-                if step is Step.RESEND and course.resends == _MOST_RESENDS:
-                    break
+                means = self._means(course)
+                step = decide(course.attempt, course.seen, means)
+                if step in _WAITED_FOR and not self._is_time_for(step, course):
+                    step = decide(course.attempt, course.seen, replace(means, may_retry=False))
+                    if step in _WAITED_FOR:
+                        break
                 self._take(step, course)
         return course.attempt
+
+    def _is_time_for(self, step: Step, course: _Course) -> bool:
+        if step is Step.RESEND and course.resends == _MOST_RESENDS:
+            return False
+        return course.patience.allows(step, at_least_seconds=course.retry_after_seconds)
 
     def _means(self, course: _Course) -> Means:
         hand = course.hand
