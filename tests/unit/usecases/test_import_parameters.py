@@ -16,9 +16,9 @@ from keybroker.domain.external_key import CmkName, KeyReference, KeyState
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
 from keybroker.usecases.obtain_import_parameters import ImportParametersCache
-from keybroker.usecases.progress import Progress
 from keybroker.usecases.single_flight import SingleFlight
 from tests.builders import FakeClock, World, lost_reply
+from tests.unit.usecases.support import given, lose_replies, run, wrapped_reason
 
 DAY = 24 * 3600
 
@@ -142,15 +142,8 @@ def test_hand_out_while_an_import_is_unresolved_fetches_nothing() -> None:
     world = World()
     key_id = world.kms.add_key()
     parameters = hand_out(world, key_id)
-    world.kms.fail_next("ImportKeyMaterial", lost_reply())
-    with pytest.raises(BrokerError):
-        world.import_wrapped.run(
-            world.kms,
-            KeyReference(key_id),
-            wrapped_key_material=bytes(256),
-            import_token=parameters.import_token,
-            deadline=world.deadline(),
-        )
+    lose_replies(world)
+    assert wrapped_reason(world, key_id, given(parameters)) is Reason.IMPORT_UNRESOLVED
     world.kms.calls.clear()
     with pytest.raises(BrokerError) as caught:
         hand_out(world, key_id)
@@ -222,9 +215,7 @@ def test_hand_out_sighting_counts_for_every_configured_instance() -> None:
     hand_out(world, key_id)
     assert world.kms.calls == {"DescribeKey": 1, "GetParametersForImport": 1}
     world.kms.name = "main"
-    world.import_external_key.run(
-        world.kms, KeyReference(key_id), RSAES_OAEP_SHA_256, progress=Progress(), deadline=world.deadline()
-    )
+    run(world, key_id)
     world.kms.name = "the same by another name"
     with pytest.raises(BrokerError) as caught:
         hand_out(world, key_id)

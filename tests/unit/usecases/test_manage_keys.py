@@ -1,73 +1,14 @@
-"""Creating, reading and deleting CMKs."""
+"""Reading CMKs and deleting them."""
 
 from datetime import timedelta
 
 import pytest
 
 from keybroker.domain.errors import BrokerError, Reason
-from keybroker.domain.external_key import ExternalKey, KeyReference, KeyState, NewKey
-from keybroker.domain.key_spec import AES_128, AES_256
-from keybroker.usecases.progress import Progress
+from keybroker.domain.external_key import KeyReference, KeyState
 from tests.builders import World, lost_reply, refusal
 
 WEEK = timedelta(days=7)
-
-
-def create(world: World, new_key: NewKey, progress: Progress | None = None) -> ExternalKey:
-    key, _ = world.manage.create(world.kms, new_key, progress=progress or Progress(), deadline=world.deadline())
-    return key
-
-
-def test_create_gives_description_tags_and_alias() -> None:
-    world = World()
-    key = create(world, NewKey(AES_128, "for payments", "alias/payments", {"team": "blue"}))
-    key_id = key.name.key_id
-    assert key.state is KeyState.PENDING_IMPORT
-    assert world.kms.description(key_id) == "for payments"
-    assert world.kms.tags(key_id) == {"team": "blue"}
-    assert world.kms.aliases(key_id) == ["alias/payments"]
-
-
-def test_create_without_alias_makes_one_call() -> None:
-    world = World()
-    create(world, NewKey(AES_256))
-    assert world.kms.calls == {"CreateKey": 1}
-
-
-def test_create_taken_alias_creates_nothing() -> None:
-    world = World()
-    create(world, NewKey(AES_256, alias="alias/taken"))
-    world.kms.calls.clear()
-    with pytest.raises(BrokerError) as caught:
-        create(world, NewKey(AES_256, alias="alias/taken"))
-    assert caught.value.reason is Reason.ALIAS_ALREADY_EXISTS
-    assert world.kms.calls == {"DescribeKey": 1}
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (refusal(Reason.ALIAS_ALREADY_EXISTS), Reason.ALIAS_ALREADY_EXISTS),
-        (lost_reply(), Reason.CHANGE_OUTCOME_UNKNOWN),
-    ],
-)
-def test_create_alias_fails_after_the_cmk_exists_names_the_cmk(error: BrokerError, reason: Reason) -> None:
-    world = World()
-    world.kms.fail_next("CreateAlias", error)  # type: ignore[arg-type]
-    progress = Progress()
-    with pytest.raises(BrokerError) as caught:
-        create(world, NewKey(AES_256, alias="alias/late"), progress)
-    assert caught.value.reason is reason
-    assert progress.created_key_id == world.kms.key_ids[0]
-
-
-def test_create_reply_lost_is_outcome_unknown() -> None:
-    world = World()
-    world.kms.fail_next("CreateKey", lost_reply(), when="after")
-    with pytest.raises(BrokerError) as caught:
-        create(world, NewKey(AES_256))
-    assert caught.value.reason is Reason.CREATE_OUTCOME_UNKNOWN
-    assert world.kms.calls["CreateKey"] == 1
 
 
 def test_schedule_and_cancel_deletion_show_the_state_after() -> None:
