@@ -18,6 +18,7 @@ from keymaterial.v1.key_broker_service_pb2_grpc import add_KeyBrokerServiceServi
 
 SERVICE = key_broker_service_pb2.DESCRIPTOR.services_by_name["KeyBrokerService"].full_name
 _TIME_TO_ANSWER_SECONDS = 0.5
+MAX_PENDING_REQUESTS = 8192  # not yet seen by Python; beyond, grpc drops some without a word that they may come again
 MAX_REQUEST_BYTES = 128 * 1024  # the longest description, token and material together are below 64 KiB
 
 
@@ -138,6 +139,8 @@ def _options(limits: ServerLimits) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.server.max_pending_requests", MAX_PENDING_REQUESTS),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_REQUESTS),
         ("grpc.keepalive_time_ms", int(limits.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
