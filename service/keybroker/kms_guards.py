@@ -9,6 +9,8 @@ from keybroker.ports import Clock
 from keybroker.settings import PacingSettings
 from keybroker.telemetry.metrics import Metrics
 
+_TURNS_OF_AN_IMPORT = {"read": 3.0}  # DescribeKey, GetParametersForImport, DescribeKey
+
 
 class KmsGuards:
     """Makes guarded clients. Those of one region and quota group share their pacers: the quotas are an account's."""
@@ -38,7 +40,10 @@ class KmsGuards:
         if key not in self._pacers:
             self._pacers[key] = {
                 quota: Pacer(
-                    limit, monotonic=self._clock.monotonic, on_wait=self._metrics.pacer_wait.labels(quota).observe
+                    limit,
+                    monotonic=self._clock.monotonic,
+                    on_wait=self._metrics.pacer_wait.labels(quota).observe,
+                    turns_of_a_call=_TURNS_OF_AN_IMPORT.get(quota, 1.0),
                 )
                 for quota, limit in self._limits.items()
             }

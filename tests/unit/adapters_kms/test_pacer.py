@@ -9,6 +9,7 @@ import pytest
 
 from keybroker.adapters.kms.pacer import CalledOff, Pacer
 from keybroker.adapters.kms.schedule import BURST, TARGET
+from keybroker.adapters.kms.turns import REMEMBERED_TURNS, TurnsOfACall
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError, Reason
 
@@ -23,9 +24,9 @@ def deadline(seconds: float = 20.0, caller: str = "") -> Deadline:
 class Crowd:
     """Threads that ask a pacer for turns, and what each was told."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, turns_of_a_call: float = 1.0) -> None:
         self.waits: list[float] = []
-        self.pacer = Pacer(limit, monotonic=time.monotonic, on_wait=self.waits.append)
+        self.pacer = Pacer(limit, monotonic=time.monotonic, on_wait=self.waits.append, turns_of_a_call=turns_of_a_call)
         self.served: list[str] = []
         self.failed: list[Exception] = []
         self._threads: list[threading.Thread] = []
@@ -97,6 +98,36 @@ def test_turn_that_comes_too_late_is_refused_at_once_and_says_when() -> None:
     assert time.monotonic() - started < 0.1
     assert (error.reason, error.committed_nothing) == (Reason.KMS_QUOTA_BUSY, True)
     assert 0.3 < (error.retry_after_seconds or 0) < 1.1
+
+
+@pytest.mark.parametrize(("turns", "is_refused"), [(1.0, False), (3.0, True)])
+def test_queue_of_calls_that_come_back_is_longer_than_its_waiters(turns: float, *, is_refused: bool) -> None:
+    """Five wait, half a second's worth; if each comes back twice, they stand before a newcomer three times as long."""
+    crowd = Crowd(limit=10, turns_of_a_call=turns)
+    crowd.use_burst(limit=10)
+    crowd.ask("", times=5, seconds=1.45)
+    time.sleep(0.05)
+    started = time.monotonic()
+    crowd.ask("", seconds=1.45)
+    time.sleep(0.05)
+    failed_at_once = len(crowd.failed)
+    crowd.end()
+    assert (failed_at_once == 1) is is_refused
+    assert len(crowd.served) == 6 - failed_at_once
+    assert time.monotonic() - started < 1.6
+
+
+def test_turns_of_a_call_are_learnt() -> None:
+    turns = TurnsOfACall(1.0)
+    assert turns.mean == 1.0
+    for _ in range(REMEMBERED_TURNS):
+        call = deadline()
+        for _ in range(3):
+            turns.count(call)
+    assert turns.mean == pytest.approx(3.0, rel=0.1)
+    for _ in range(3 * REMEMBERED_TURNS):
+        turns.count(deadline())
+    assert turns.mean == pytest.approx(1.0, rel=0.1)
 
 
 def test_those_who_came_later_push_nobody_beyond_a_deadline_without_a_word() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from keybroker.adapters.kms.fair_queue import FairQueue, Waiter
 from keybroker.adapters.kms.schedule import Schedule
+from keybroker.adapters.kms.turns import TurnsOfACall
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError, Reason
 
@@ -45,7 +46,9 @@ class Pacer:
         *,
         monotonic: Callable[[], float],
         on_wait: Callable[[float], None],
+        turns_of_a_call: float = 1.0,
     ) -> None:
+        self._turns = TurnsOfACall(turns_of_a_call)
         self._monotonic = monotonic
         self._on_wait = on_wait
         self._lock = threading.Lock()
@@ -71,6 +74,7 @@ class Pacer:
         """
         started = self._monotonic()
         with self._lock:
+            self._turns.count(deadline)
             waiter = None if self._may_go_now(started) else self._joined(deadline, owner, started)
         if waiter is not None:
             self._wait(waiter)
@@ -91,7 +95,8 @@ class Pacer:
 
     def _joined(self, deadline: Deadline, owner: object, now: float) -> Waiter:
         ends_at = now + deadline.remaining_seconds() - SEND_SECONDS
-        wait = self._schedule.seconds_for(self._queue.ahead_of(deadline.caller, ends_at), now)
+        ahead = self._queue.ahead_of(deadline.caller, ends_at) * self._turns.mean
+        wait = self._schedule.seconds_for(ahead, now)
         if now + wait > ends_at:
             raise _busy(wait)
         waiter = Waiter(caller=deadline.caller, owner=owner, ends_at=ends_at)

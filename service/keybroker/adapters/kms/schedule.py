@@ -49,7 +49,7 @@ class Schedule:
         self._slot_at = self.next_at(now, queued=queued) + 1 / self._rate
         self._sent.append(now)
 
-    def seconds_for(self, requests: int, now: float) -> float:
+    def seconds_for(self, requests: float, now: float) -> float:
         """About how long it takes until so many requests, and one more, have left."""
         return max(0.0, self.next_at(now, queued=True) - now) + requests / self._rate
 
