@@ -260,7 +260,8 @@ class KmsError(BrokerError):
 
     `committed_nothing` is True only where it is certain that this request changed nothing: it was never sent, or the
     answer is on the closed list of codes that prove it (rule R2 of the import protocol). `kms_code` is a code of the
-    KMS's documented table, or one of "timeout", "connection", "unreadable", "other".
+    KMS's documented table, or one of "timeout", "connection", "unreadable", "other". `signs_anew`: what was refused was
+    the signature (credentials, date), and another send would be signed with a better one.
     """
 
     def __init__(  # noqa: PLR0913  # each is part of what happened
@@ -278,3 +279,4 @@ class KmsError(BrokerError):
         self.kms_code = kms_code
         self.committed_nothing = committed_nothing
         self.kms_request_id = kms_request_id
+        self.signs_anew = False

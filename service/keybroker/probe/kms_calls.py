@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from keybroker.adapters.kms.client import STALE_CREDENTIALS_CODES
 from keybroker.adapters.kms.credentials import Credentials, as_source
+from keybroker.adapters.kms.error_table import STALE_CREDENTIALS_CODES
 from keybroker.adapters.kms.failures import credentials_unreadable
 from keybroker.adapters.kms.replies import Body, read_body
 from keybroker.adapters.kms.signing import Acs3Auth

@@ -60,6 +60,7 @@ class _Course:
     key: ExternalKey | None = None
     retry_after_seconds: float = 0.0
     resends: int = 0
+    signed_anew: bool = False
 
     @property
     def cmk(self) -> CmkName:
@@ -220,10 +221,20 @@ class CarryOn:
             return  # R2: the send stays open
         failure = failure_of(error)
         course.attempt = self._rows.learn("refusal", course.attempt, lambda row: protocol.refused(row, failure))
+        if isinstance(error, KmsError) and error.signs_anew and not course.signed_anew:
+            self._sign_anew(course)
+            return
         if error.reason in BOND_REFUSALS:
             if course.hand.pair is not None:
                 self._obtain.drop(course.hand.pair)
             course.seen = replace(course.seen, resend_refused=True)
+
+    def _sign_anew(self, course: _Course) -> None:
+        """The KMS refused the credentials or the date, before it looked at anything else: once more, at once."""
+        course.signed_anew = True
+        if course.attempt.state is State.PREPARED and course.deadline.remaining_seconds() > TIME_TO_SEND_SECONDS:
+            course.attempt = self._rows.write("resend", protocol.resent(course.attempt))
+            self._send(course)
 
     def _rewrap(self, course: _Course) -> None:
         """The same material under a new pair: no send is open (R6)."""

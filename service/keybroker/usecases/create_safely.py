@@ -97,6 +97,7 @@ class CreateSafely:
     def _create(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[Attempt, ExternalKey]:
         patience = UntilDeadline(clock=self._clock, deadline=deadline, reserve_seconds=_TIME_TO_CREATE_SECONDS)
         patience.allows("create")
+        signed_anew = False
         while True:
             attempt = self._rows.write("create", _one_more(kms, attempt))
             try:
@@ -106,6 +107,9 @@ class CreateSafely:
                     attempt, found = self._find_after(kms, attempt, error, deadline)
                     return attempt, found
                 attempt = self._rows.write("create refused", _one_less(attempt, error))
+                if _signs_anew(error) and not signed_anew:
+                    signed_anew = True
+                    continue
                 wait = error.retry_after_seconds or 0.0
                 if not (REASONS[error.reason].retryable and patience.allows("create", at_least_seconds=wait)):
                     raise
@@ -197,6 +201,10 @@ def _one_less(attempt: Attempt, error: BrokerError) -> Attempt:
     creation = replace(_creation(attempt), sends=_creation(attempt).sends - 1)
     state = State.CREATING if creation.sends else State.RELEASED
     return replace(attempt, state=state, creation=creation, failure=failure_of(error))
+
+
+def _signs_anew(error: BrokerError) -> bool:
+    return isinstance(error, KmsError) and error.signs_anew
 
 
 def _unknown(lost: KmsError | None = None) -> BrokerError:

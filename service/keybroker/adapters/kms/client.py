@@ -15,7 +15,6 @@ from pathlib import Path
 from keybroker.adapters.kms import replies
 from keybroker.adapters.kms.clock_skew import ClockSkew
 from keybroker.adapters.kms.credentials import Credentials, as_source
-from keybroker.adapters.kms.error_table import STALE_CREDENTIALS_CODES
 from keybroker.adapters.kms.failures import unreadable
 from keybroker.adapters.kms.sending import Answer, Sender
 from keybroker.adapters.kms.signing import new_nonce
@@ -26,8 +25,6 @@ from keybroker.domain.external_key import ORIGIN_EXTERNAL, CmkName, ExternalKey,
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.wrapping import WRAPPING_KEY_SPEC, WrappingAlgorithm
 from keybroker.ports import Clock, KeyPage, KmsReply
-
-__all__ = ["STALE_CREDENTIALS_CODES", "KmsClient"]
 
 
 def _observe_nothing(operation: str, code: str, seconds: float) -> None:

@@ -74,6 +74,7 @@ class Sender:
             refusal = error
         better = self._better(signed, refusal, deadline)
         if better == signed or action in SENT_ONCE or deadline.remaining_seconds() < SEND_SECONDS:
+            refusal.signs_anew = better != signed
             raise refusal
         return self._send(action, parameters, better, deadline, parse)
 
