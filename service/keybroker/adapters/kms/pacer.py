@@ -74,10 +74,11 @@ class Pacer:
         """
         started = self._monotonic()
         with self._lock:
-            self._turns.count(deadline)
             waiter = None if self._may_go_now(started) else self._joined(deadline, owner, started)
         if waiter is not None:
             self._wait(waiter)
+        with self._lock:
+            self._turns.count(deadline)
         self._on_wait(self._monotonic() - started)
 
     def call_off(self, owner: object) -> None:

@@ -24,7 +24,7 @@ class TurnsOfACall:
         return max(1.0, self._turns / self._calls)
 
     def count(self, deadline: Deadline) -> None:
-        """One more turn of this call is wanted."""
+        """This call has had a turn. Waiters don't count: in a crowd of newcomers each would seem to take one."""
         kept = 1 - 1 / REMEMBERED_TURNS
         self._turns = kept * self._turns + 1
         self._calls = kept * self._calls + (deadline not in self._seen)
