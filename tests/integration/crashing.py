@@ -1,0 +1,288 @@
+"""Brokers in processes of their own over one ledger, to be killed and started again beside an emulator that lives on."""
+
+import base64
+import itertools
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
+
+from keybroker.domain.errors import REASONS, Reason
+from keybroker_client import KeyBrokerClient, KeyBrokerError
+from keymaterial.v1 import types_pb2
+from kms_emulator import AccessKey, Emulator, EmulatorSettings
+from tests.integration.conftest import ACCESS_KEY_ID, ACCESS_KEY_SECRET, DKMS_INSTANCE_ID, broker_settings
+
+ROOT = Path(__file__).parents[2]
+NEW_KEY = types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256)
+_POLL_SECONDS = 0.01
+_PATIENCE_SECONDS = 30.0
+_CALL_SECONDS = 8.0
+_LONGEST_WAIT_SECONDS = 0.5
+_CHECK_VALUE_BYTES = 3
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = _PATIENCE_SECONDS) -> None:
+    """Raises AssertionError after `seconds`."""
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at, "waited in vain"
+        time.sleep(_POLL_SECONDS)
+
+
+class Nursery:
+    """Starts brokers that a stop can be named for: tests.integration.crashing_broker. For many threads."""
+
+    def __enter__(self) -> Self:
+        credentials = {
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+        }
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.crashing_broker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | credentials,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def start(self, config: Path, log: Path, stop: dict[str, Any] | None) -> int:
+        """The process id of a new broker."""
+        return int(self._ask({"start": {"config": str(config), "log": str(log), "stop": stop}})["pid"])
+
+    def status(self, pid: int) -> int | None:
+        """None while it runs. To be asked until it is something else, and then no more."""
+        status: int | None = self._ask({"status": pid})["status"]
+        return status
+
+    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Where a broker dies, or with `pause` its thread waits: the `nth` time that it is there, `seconds` later."""
+
+    place: str
+    nth: int = 1
+    pause: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a caller was told: IMPORTED with what goes with it, or an error's reason."""
+
+    outcome: str
+    key_id: str = ""
+    check_value: bytes = b""
+    replayed: bool = False
+    retry_after_seconds: float | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a repeat must be told the same. LEDGER_RESTORED ends by itself."""
+        if self.outcome in {"", Reason.LEDGER_RESTORED}:
+            return False
+        return self.outcome == "IMPORTED" or not REASONS[Reason(self.outcome)].retryable
+
+    @property
+    def content(self) -> tuple[str, bytes]:
+        """What a repeat must be told again."""
+        return self.outcome, self.check_value
+
+
+class Broker:
+    """One process. `told` makes one call and says what came back; "" where nothing of the broker's did."""
+
+    def __init__(self, nursery: Nursery, folder: Path, config: Path, stop: Stop | None) -> None:
+        self._nursery = nursery
+        self._log = folder / "broker.log"
+        self._reached, self._go_on = folder / "reached", folder / "go-on"
+        order = None if stop is None else self._order(stop)
+        self.pid = nursery.start(config, self._log, order)
+        self._status: int | None = None
+        self._client = KeyBrokerClient(f"127.0.0.1:{self._port()}", retries=0)
+
+    def told(
+        self, request_id: str, key_id: str | None, *, seconds: float = _CALL_SECONDS, consent: bool = False
+    ) -> Told:
+        """ImportExternalKey, into a new CMK if there is no `key_id`."""
+        try:
+            answer = self._client.import_external_key(
+                key_id=key_id,
+                new_key=None if key_id else NEW_KEY,
+                request_id=request_id,
+                allow_second_key=consent,
+                timeout_seconds=seconds,
+            )
+        except KeyBrokerError as error:
+            key_id = error.metadata.get("key_id", "")
+            replayed = error.metadata.get("replayed") == "true"
+            return Told(error.reason, key_id, b"", replayed, error.retry_after_seconds)
+        return Told("IMPORTED", answer.key.key_id, answer.key_check_value.value, answer.replayed)
+
+    def repeated(self, request_id: str, key_id: str | None, *, seconds: float = _PATIENCE_SECONDS) -> Told:
+        """The first final answer, or the last of the others when the time is up."""
+        ends_at = time.monotonic() + seconds
+        while True:
+            told = self.told(request_id, key_id)
+            if told.is_final or time.monotonic() > ends_at:
+                return told
+            time.sleep(min(told.retry_after_seconds or 0.05, _LONGEST_WAIT_SECONDS))
+
+    def wait_until_paused(self) -> None:
+        """Returns when the broker has come to its stop."""
+        wait_until(self._reached.exists)
+
+    def wake(self) -> None:
+        """Ends its pause."""
+        self._go_on.touch()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal."""
+        if self._status is None:
+            os.kill(self.pid, number)
+
+    def wait_until_dead(self) -> int:
+        """Its exit status; negative for a signal."""
+        wait_until(lambda: self._ended() is not None)
+        self._client.close()
+        assert self._status is not None
+        return self._status
+
+    def kill(self) -> None:
+        """Whatever it does: dead when this returns."""
+        if self._ended() is None:
+            self.signal(signal.SIGKILL)
+        self.wait_until_dead()
+
+    def end(self) -> None:
+        """As an operator stops it."""
+        self.signal(signal.SIGTERM)
+        assert self.wait_until_dead() == 0, self._log.read_text()
+
+    def logged(self, event: str) -> dict[str, Any] | None:
+        """The first such line of its log."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return next((json.loads(line) for line in lines if f'"event": "{event}"' in line and line.endswith("}")), None)
+
+    def _order(self, stop: Stop) -> dict[str, Any]:
+        return {
+            "place": stop.place,
+            "nth": stop.nth,
+            "seconds": stop.seconds,
+            "reached": str(self._reached),
+            "go_on": str(self._go_on) if stop.pause else "",
+        }
+
+    def _ended(self) -> int | None:
+        if self._status is None:
+            self._status = self._nursery.status(self.pid)
+        return self._status
+
+    def _port(self) -> int:
+        wait_until(lambda: self.logged("serving") or self._ended() is not None)
+        serving = self.logged("serving")
+        assert serving is not None, self._log.read_text()
+        return int(serving["grpc_port"])
+
+
+class Site:
+    """An emulator, a ledger with its key and its mark, and the brokers on it. Nothing of it outlives the `with`."""
+
+    def __init__(self, nursery: Nursery, folder: Path, *, mark: bool = True, **readings: object) -> None:
+        self._nursery = nursery
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self._stack = ExitStack()
+        self.ledger, self.mark, self._key = folder / "ledger.db", folder / "mark", folder / "key"
+        self._has_mark = mark
+        self.emulator = Emulator(
+            EmulatorSettings(
+                region="cn-hangzhou",
+                dkms_instance_ids=(DKMS_INSTANCE_ID,),
+                access_keys=(AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET),),
+            )
+        )
+        self.emulator.set_readings(**readings)
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._key.write_bytes(base64.b64encode(secrets.token_bytes(32)))
+        self._key.chmod(0o600)
+        self._stack.enter_context(self.emulator)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def broker(self, stop: Stop | None = None) -> Broker:
+        """Starts one more process on the ledger. It is killed at the end."""
+        folder = self._folder / f"broker-{next(self._numbers)}"
+        folder.mkdir()
+        ledger = {"file": str(self.ledger), "key_file": str(self._key)}
+        if self._has_mark:
+            ledger["mark_file"] = str(self.mark)
+        settings = broker_settings(self.emulator, ledger=ledger, imports={"create_settle_seconds": 0.5})
+        config = folder / "keybroker.yaml"
+        config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+        broker = Broker(self._nursery, folder, config, stop)
+        self._stack.callback(broker.kill)
+        return broker
+
+    def settle(self) -> None:
+        """Lets held calls go on, and returns when the emulator has nothing in hand."""
+        self.emulator.faults.clear()
+        self.emulator.release_held()
+        wait_until(lambda: not self.emulator.in_flight)
+
+
+def check_true(told: Told, emulator: Emulator, key_id: str) -> None:
+    """AssertionError if what was told of this CMK is not so, by what the emulator itself knows; one material at most."""
+    accepted = emulator.accepted_imports(key_id)
+    ours = emulator.successful_imports(key_id)
+    assert len(accepted) <= 1, f"{len(accepted)} materials were bound to one CMK"
+    if told.outcome == "IMPORTED":
+        material = emulator.bound_material(key_id)
+        assert material is not None, "told IMPORTED, and nothing is bound"
+        assert ours, "told IMPORTED, and somebody else's material is bound"
+        assert told.check_value == check_value(material), "another check value than the bound material's"
+        return
+    assert not told.check_value
+    if told.outcome == Reason.ENABLED_UNATTRIBUTED:
+        assert accepted, "told ENABLED_UNATTRIBUTED, and nothing is bound"
+    elif told.is_final:
+        assert not ours, f"told {told.outcome}, and it was imported"
+
+
+def check_value(material: bytes) -> bytes:
+    """The first 3 bytes of AES-CMAC over a block of zeros. Source: SP 800-38B."""
+    cmac = CMAC(AES(material))
+    cmac.update(bytes(16))
+    return cmac.finalize()[:_CHECK_VALUE_BYTES]
