@@ -15,11 +15,12 @@ Rpc = Literal[
     "CreateExternalKey",
     "GetImportParameters",
     "ImportWrappedKeyMaterial",
+    "GetImport",
     "DescribeKey",
     "ScheduleKeyDeletion",
     "CancelKeyDeletion",
 ]
-OperatorRpc = Literal["Reflection", "Channelz"]
+OperatorRpc = Literal["ListOrphanedKeys", "DeleteOrphanedKey", "Reflection", "Channelz"]  # "*" leaves them out
 Spec = Literal["AES_128", "AES_192", "AES_256"]
 Algorithm = Literal["RSAES_OAEP_SHA_256", "RSAES_PKCS1_V1_5"]
 

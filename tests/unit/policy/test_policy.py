@@ -64,15 +64,21 @@ def test_no_rules_deny_everything(rpc: str) -> None:
     assert not parse_policy(b"rules: []").names(CALLER, rpc)
 
 
+@pytest.mark.parametrize("rpc", ["ListOrphanedKeys", "DeleteOrphanedKey", "Reflection", "Channelz"])
+def test_what_is_for_operators_is_allowed_by_name(rpc: str) -> None:
+    assert decide([rule(rpcs=[rpc], may_delete=True)], rpc=rpc) == "r"
+
+
 def test_star_of_rpcs_is_the_service_and_not_what_is_for_operators() -> None:
     policy = parse_policy(yaml.safe_dump({"rules": [rule(may_delete=True)]}).encode())
-    assert {rpc for rpc in [*RPCS, "Reflection", "Channelz"] if policy.names(CALLER, rpc)} == set(RPCS)
+    named = {rpc for rpc in [*RPCS, "Reflection", "Channelz"] if policy.names(CALLER, rpc)}
+    assert named == set(RPCS) - {"ListOrphanedKeys", "DeleteOrphanedKey"}
 
 
-@pytest.mark.parametrize("rpc", ["ScheduleKeyDeletion", "CancelKeyDeletion"])
+@pytest.mark.parametrize("rpc", ["ScheduleKeyDeletion", "CancelKeyDeletion", "DeleteOrphanedKey"])
 def test_deletion_needs_its_own_word(rpc: str) -> None:
-    assert decide([rule()], rpc=rpc, key_id="key-1") is None
-    assert decide([rule(may_delete=True)], rpc=rpc, key_id="key-1") == "r"
+    assert decide([rule(rpcs=[rpc])], rpc=rpc, key_id="key-1") is None
+    assert decide([rule(rpcs=[rpc], may_delete=True)], rpc=rpc, key_id="key-1") == "r"
 
 
 @pytest.mark.parametrize(
