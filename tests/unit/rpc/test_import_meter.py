@@ -1,8 +1,10 @@
 import pytest
 
+from keybroker.domain.attempt import Attempt, Failure, Kind, State
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.rpc.import_meter import ImportMeter
 from keybroker.telemetry.metrics import Metrics
+from keybroker.usecases.answers import REPLAYED
 from keybroker.usecases.obtain_import_parameters import ParametersSource
 
 
@@ -103,3 +105,55 @@ def test_refused_counts_a_failure_without_a_duration() -> None:
     ImportMeter(metrics=metrics).refused(Reason.BROKER_OVERLOADED)
     assert failures(metrics) == {"BROKER_OVERLOADED": 1.0}
     assert durations(metrics) == {}
+
+
+def row(state: State, failure: Failure | None = None) -> Attempt:
+    return Attempt(
+        record_id="a-record",
+        caller="a caller",
+        request_id="a-request",
+        kind=Kind.IMPORT,
+        request_digest=b"",
+        region="cn-hangzhou",
+        dkms_instance_id="kst-example",
+        state=state,
+        algorithm="RSAES_OAEP_SHA_256",
+        parameters="fetched",
+        failure=failure,
+    )
+
+
+def test_replay_of_an_import_is_not_measured() -> None:
+    metrics = Metrics()
+    with ImportMeter(metrics=metrics).measure() as measured:
+        measured.outcome = REPLAYED
+    assert durations(metrics) == {}
+    assert failures(metrics) == {}
+
+
+def test_replay_of_a_failure_is_not_measured() -> None:
+    metrics = Metrics()
+    fail(metrics, BrokerError(Reason.KMS_ACCESS_DENIED, "Denied.", metadata={REPLAYED: "true"}))
+    assert durations(metrics) == {}
+    assert failures(metrics) == {}
+
+
+@pytest.mark.parametrize(
+    ("attempt", "outcome", "counted"),
+    [
+        (row(State.IMPORTED), "imported", {}),
+        (row(State.ENABLED_UNATTRIBUTED), "failed", {"ENABLED_UNATTRIBUTED": 1.0}),
+        (row(State.NOT_IMPORTED), "failed", {"NOT_IMPORTED": 1.0}),
+        (row(State.NOT_IMPORTED, Failure("KMS_ACCESS_DENIED", "x")), "failed", {"KMS_ACCESS_DENIED": 1.0}),
+    ],
+    ids=lambda value: value.state.value if isinstance(value, Attempt) else "",
+)
+def test_attempt_resolved_late_is_one_duration_of_its_whole_life(
+    attempt: Attempt, outcome: str, counted: dict[str, float]
+) -> None:
+    metrics = Metrics()
+    ImportMeter(metrics=metrics).resolved_late(attempt, 90.0)
+    labels = {"outcome": outcome, "wrapping_algorithm": "RSAES_OAEP_SHA_256", "parameters": "fetched"}
+    assert durations(metrics) == {tuple(labels.values()): 1.0}
+    assert metrics.registry.get_sample_value("keybroker_import_duration_seconds_sum", labels) == 90.0
+    assert failures(metrics) == counted

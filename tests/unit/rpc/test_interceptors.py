@@ -392,6 +392,7 @@ def test_log_fields_are_the_allow_list_of_the_design() -> None:
         "validate_only",
         "evidence",
         "kms_request_id",
+        "replayed",
     }
 
 

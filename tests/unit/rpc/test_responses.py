@@ -1,16 +1,18 @@
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keybroker.domain.attempt import Attempt, Creation, Evidence, Failure, Kind, State
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyState, NewKey
 from keybroker.domain.key_check_value import KeyCheckValue
 from keybroker.domain.key_spec import KEY_SPECS
 from keybroker.domain.wrapping import WRAPPING_ALGORITHMS, WrappingAlgorithm
 from keybroker.rpc import requests, responses
 from keybroker.usecases.obtain_import_parameters import ParametersSource
+from keybroker.usecases.orphans import Orphan
 from keymaterial.v1 import types_pb2
 
 
@@ -22,6 +24,37 @@ class Instance:
     dkms_instance_id: str = "kst-example"
 
 
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ROW = Attempt(
+    record_id="8a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4e",
+    caller="a caller",
+    request_id="8a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d",
+    kind=Kind.IMPORT,
+    request_digest=b"",
+    region="cn-hangzhou",
+    dkms_instance_id="kst-example",
+    state=State.IMPORTED,
+    cmk=CmkName("1", "cn-hangzhou", "key-1"),
+    creation=Creation("tag", KEY_SPECS["Aliyun_AES_256"], key_id="key-1"),
+    algorithm="RSAES_OAEP_SHA_256",
+    parameters="cached",
+    sends=2,
+    check_value=b"abc",
+    kms_request_id="a-request",
+    accepted_at=NOW,
+    evidence=Evidence.ACCEPTED,
+    key=ExternalKey(
+        CmkName("1", "cn-hangzhou", "key-1"),
+        "arn",
+        "kst-example",
+        KEY_SPECS["Aliyun_AES_256"],
+        KeyState.ENABLED,
+        "EXTERNAL",
+        NOW,
+    ),
+    created_at=NOW,
+    updated_at=NOW + timedelta(seconds=1),
+)
 STATES = {
     KeyState.PENDING_IMPORT: "KEY_STATE_PENDING_IMPORT",
     KeyState.ENABLED: "KEY_STATE_ENABLED",
@@ -115,8 +148,9 @@ def test_wrapping_algorithm_has_the_name_of_the_kms(algorithm: WrappingAlgorithm
 
 
 @pytest.mark.parametrize("source", ParametersSource)
-def test_parameters_source_has_its_name(source: ParametersSource) -> None:
-    assert types_pb2.ParametersSource.Name(responses.parameters_source(source)) == f"PARAMETERS_SOURCE_{source.name}"
+def test_parameters_source_of_an_import_has_its_name(source: ParametersSource) -> None:
+    message = responses.imported(Instance(), replace(ROW, parameters=source.value), replayed=False)
+    assert types_pb2.ParametersSource.Name(message.parameters_source) == f"PARAMETERS_SOURCE_{source.name}"
 
 
 def test_parameters_sources_are_those_of_the_proto() -> None:
@@ -139,3 +173,77 @@ def test_timestamp_goes_there_and_back(instant: datetime) -> None:
 
 def test_timestamp_of_no_instant_is_none() -> None:
     assert responses.timestamp(None) is None
+
+
+def test_imported_fills_every_field_of_the_proto() -> None:
+    message = responses.imported(Instance(), ROW, replayed=True)
+    assert {field.name for field, _ in message.ListFields()} == set(message.DESCRIPTOR.fields_by_name)
+    assert message.key_check_value.value == b"abc"
+    assert message.import_time.ToDatetime(UTC) == NOW
+
+
+@pytest.mark.parametrize("value", Evidence)
+def test_evidence_has_its_name(value: Evidence) -> None:
+    assert types_pb2.ImportEvidence.Name(responses.evidence(value)) == f"IMPORT_EVIDENCE_{value.value}"
+
+
+def test_evidence_of_the_proto_is_all_in_use() -> None:
+    assert len(Evidence) == len(types_pb2.ImportEvidence.keys()) - 1
+
+
+@pytest.mark.parametrize("state", State)
+def test_recorded_state_has_its_name(state: State) -> None:
+    message = responses.recorded(replace(ROW, state=state))
+    assert types_pb2.RequestState.Name(message.state) == f"REQUEST_STATE_{state.value}"
+
+
+def test_recorded_states_of_the_proto_are_all_in_use() -> None:
+    assert len(State) == len(types_pb2.RequestState.keys()) - 1
+
+
+def test_recorded_import_fills_every_field_but_the_reason() -> None:
+    message = responses.recorded(ROW)
+    assert {field.name for field, _ in message.ListFields()} == set(message.DESCRIPTOR.fields_by_name) - {"reason"}
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.IMPORTED])
+def test_recorded_has_no_check_value_without_evidence(state: State) -> None:
+    assert not responses.recorded(replace(ROW, state=state)).HasField("key_check_value")
+
+
+def test_recorded_wrapped_import_has_no_check_value_for_the_broker_never_held_the_material() -> None:
+    assert not responses.recorded(replace(ROW, check_value=b"")).HasField("key_check_value")
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "reason"),
+    [
+        (State.NOT_IMPORTED, Failure("KMS_ACCESS_DENIED", "Denied."), "KMS_ACCESS_DENIED"),
+        (State.NOT_IMPORTED, None, "NOT_IMPORTED"),
+        (State.ENABLED_UNATTRIBUTED, None, "ENABLED_UNATTRIBUTED"),
+        (State.ALREADY_BOUND, None, "KEY_MATERIAL_ALREADY_BOUND"),
+        (State.RELEASED, Failure("KMS_THROTTLED", "Slow down."), ""),
+        (State.PREPARED, None, ""),
+        (State.ACCEPTED, None, ""),
+    ],
+)
+def test_recorded_reason_is_what_a_repeat_gets(state: State, failure: Failure | None, reason: str) -> None:
+    assert responses.recorded(replace(ROW, state=state, failure=failure)).reason == reason
+
+
+def test_recorded_request_for_a_cmk_that_has_one_names_it() -> None:
+    message = responses.recorded(replace(ROW, state=State.RELEASED, cmk=None))
+    assert (message.key_id, message.created_key_id) == ("key-1", "key-1")
+
+
+def test_orphan_names_the_request_that_it_was_made_for() -> None:
+    assert ROW.key is not None
+    message = responses.orphaned_key(Instance(), Orphan(ROW.key, ROW, timedelta(hours=3), deletable=True))
+    assert {field.name for field, _ in message.ListFields()} == set(message.DESCRIPTOR.fields_by_name)
+    assert message.age.ToTimedelta() == timedelta(hours=3)
+
+
+def test_orphan_without_a_record_names_nobody() -> None:
+    assert ROW.key is not None
+    message = responses.orphaned_key(Instance(), Orphan(ROW.key, None, None, deletable=False))
+    assert {field.name for field, _ in message.ListFields()} == {"key"}
