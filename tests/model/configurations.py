@@ -23,8 +23,10 @@ EVIDENCE = (*SAFETY, "L1", "L2")
 
 _WIDE = {"resumes_claims": True, "rewraps_expired": True, "replaces": True}
 _CROWD: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("two requests", {"requests": 2, "losses": 2, "passing": 1, "foreign": True}),
-    ("two processes", {"processes": 2, "passing": 1, "foreign": True}),
+    ("two requests", {"requests": 2, "losses": 2, "passing": 1}),
+    ("two requests, foreign importer", {"requests": 2, "foreign": True}),
+    ("two processes", {"processes": 2, "passing": 1}),
+    ("two processes, foreign importer", {"processes": 2, "crashes": 0, "foreign": True}),
     ("two requests on two processes", {"requests": 2, "processes": 2, "crashes": 0}),
     ("sole importer asserted", {"requests": 2, "losses": 2, "passing": 1, "asserts_sole": True, "proves": False}),
     ("hand-out, cache", {"requests": 2, "hand_out": True, "cache": True, "asserts_sole": True, "passing": 1}),

@@ -70,7 +70,7 @@ class _Turn:
         self.over = is_over(options, world, process.view.pairs)
         self.in_hand = process.hand == MATERIAL
         self.usable = bool(process.view.pairs) and (options.blob_stored or process.hand != EMPTY_HAND)
-        self.closed = process.view.open == 0
+        self.closed = process.view.open == 0 and not process.view.restored  # R8: a restored row does not know
         self.generated = len(world.owners)
 
     def looks(self) -> Iterator[Move]:
@@ -110,7 +110,7 @@ class _Turn:
     def claimed(self) -> Iterator[Move]:
         """Nothing was generated."""
         recorded = self.view.state == CLAIMED
-        if recorded:
+        if recorded and not self.enabled:
             yield from self._writes("releases", Row(RELEASED, restored=self.view.restored), ())
         if self.enabled:
             if not recorded:
@@ -135,12 +135,12 @@ class _Turn:
     def prepared(self) -> Iterator[Move]:
         """Every recorded send may have happened."""
         options, view = self.options, self.view
-        if self.enabled:
+        if self.enabled and not self.closed:
             yield from self._bound()
         settled = self.process.settling == SETTLED
         if self.closed or settled:
             yield self._ends("finishes NOT_IMPORTED", NOT_IMPORTED)
-        may_release = (self.closed and not view.restored) or not options.releases_closed_only
+        may_release = self.closed or not options.releases_closed_only
         if may_release and self.generated < options.materials:
             yield from self._writes("releases", Row(RELEASED, restored=view.restored), ())
         if self.usable and self.process.pair == NO_PAIR:
@@ -153,14 +153,16 @@ class _Turn:
         if options.proves and self.in_hand and self.world.bound == view.material:
             yield self._ends("proves", IMPORTED, BY_PROOF)
         known = options.sole_asks_again and self.world.ledger.handed_out
-        if options.asserts_sole and view.first and not view.restored and not known:
+        disproved = options.proves and self.in_hand and self.world.bound != view.material
+        if options.asserts_sole and view.first and not view.restored and not known and not disproved:
             yield self._ends("finishes SOLE_IMPORTER", IMPORTED, BY_ASSERTION)
-        if not self.closed and (process.sight == REFUSED_SINCE or not self.usable or self.over):
+        if process.sight == REFUSED_SINCE or not self.usable or self.over:
             yield self._ends("finishes UNATTRIBUTED", ENABLED_UNATTRIBUTED)
 
     def _resends(self) -> Iterator[Move]:
         view = self.view
-        if view.blob == OVER or (view.restored and not self.enabled) or (self.closed and self.enabled):
+        too_late, too_early = view.blob == OVER and not self.closed, view.restored and not self.enabled
+        if too_late or too_early or (self.closed and self.enabled):
             return
         row = view._replace(open=min(MANY, view.open + 1))
         sending = self._sending(row, view.blob, sight=self.process.sight)

@@ -52,6 +52,17 @@ def explore(options: Options) -> Verdict:
     return _Search(options).run()
 
 
+def transitions(options: Options) -> Iterator[tuple[Row, str, Row]]:
+    """Every way in which a process changes a row in the states of a configuration: before, the move's name, after."""
+    search = _Search(options)
+    search.run()
+    for world in search.states:
+        for move in successors(options, world):
+            before, after = world.ledger.rows[move.request], move.world.ledger.rows[move.request]
+            if move.request >= 0 and before != after:
+                yield before, move.name, after
+
+
 def successors(options: Options, world: World) -> Iterator[Move]:
     """All moves. Raises Broken when an answer breaks a property that is checked."""
     yield from surroundings.moves(options, world)
@@ -85,7 +96,7 @@ def _without_stale(process: Process) -> object:
 class _Search:
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._states: list[World] = []
+        self.states: list[World] = []
         self._index: dict[World, int] = {}
         self._parent = array("l")
         self._via: list[str] = []
@@ -98,10 +109,10 @@ class _Search:
         while queue:
             number = queue.popleft()
             try:
-                for move in successors(self._options, self._states[number]):
+                for move in successors(self._options, self.states[number]):
                     broken = self._follow(number, move, queue)
                     if broken:
-                        return self._verdict(broken, len(self._states) - 1)
+                        return self._verdict(broken, len(self.states) - 1)
             except Broken as broken:
                 return self._verdict(str(broken), number, "a process ends it, or a caller is told")
         return self._liveness()
@@ -123,7 +134,7 @@ class _Search:
         return ""
 
     def _add(self, world: World, parent: int, via: str) -> int:
-        if len(self._states) >= LIMIT:
+        if len(self.states) >= LIMIT:
             raise OverflowError(f"{self._options.name}: more than {LIMIT} states")
         shared = self._parts.setdefault
         world = world._replace(
@@ -132,25 +143,25 @@ class _Search:
             told=shared(world.told, world.told),
             budget=shared(world.budget, world.budget),
         )
-        number = self._index[world] = len(self._states)
-        self._states.append(world)
+        number = self._index[world] = len(self.states)
+        self.states.append(world)
         self._parent.append(parent)
         self._via.append(shared(via, via))
         return number
 
     def _liveness(self) -> Verdict:
-        answers = frozenset(" ".join(filter(None, told[:2])) for world in self._states for told in world.told if told)
+        answers = frozenset(" ".join(filter(None, told[:2])) for world in self.states for told in world.told if told)
         checks = self._options.checks
         if "L1" in checks:
-            stuck = self._stuck([all(world.told) for world in self._states], [True] * len(self._states))
+            stuck = self._stuck([all(world.told) for world in self.states], [True] * len(self.states))
             if stuck is not None:
                 return self._verdict("L1", stuck)
         for request in range(self._options.requests if "L2" in checks else 0):
-            told = [bool(w.told[request]) and w.told[request].state == IMPORTED for w in self._states]
-            stuck = self._stuck(told, [owed(world, request) for world in self._states])
+            told = [bool(w.told[request]) and w.told[request].state == IMPORTED for w in self.states]
+            stuck = self._stuck(told, [owed(world, request) for world in self.states])
             if stuck is not None:
                 return self._verdict("L2", stuck)
-        return Verdict(len(self._states), answers=answers)
+        return Verdict(len(self.states), answers=answers)
 
     def _stuck(self, goal: list[bool], asked: list[bool]) -> int | None:
         """The first asked state from which no way without a fault leads to the goal."""
@@ -170,4 +181,4 @@ class _Search:
         while number > 0:
             trace.append(self._via[number])
             number = self._parent[number]
-        return Verdict(len(self._states), broken, tuple(reversed(trace)))
+        return Verdict(len(self.states), broken, tuple(reversed(trace)))
