@@ -23,7 +23,7 @@ OUTAGE_SECONDS = float(os.environ.get("KEYBROKER_OUTAGE_SECONDS", "6"))
 CALLERS = 8
 PAUSE_SECONDS = 0.05
 FAST_SECONDS = 0.3
-ATTEMPTS_BEFORE = 5 + CALLERS  # FAILURES of the circuit, and one more of each caller that was under way
+ATTEMPTS_BEFORE = 8 + CALLERS  # FAILURES of the circuit, and one more of each caller that was under way
 RETRY_RESERVE = 10
 ATTEMPTS_A_SECOND = 1.0  # probes: every 2 s, sooner at first
 

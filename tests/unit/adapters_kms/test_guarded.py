@@ -183,6 +183,12 @@ def test_open_circuit_is_told_before_a_wait_for_a_turn_and_takes_no_slot() -> No
     assert script.waits == []
 
 
+def test_one_call_alone_does_not_open_the_circuit() -> None:
+    script = Script(*[kms_error("InternalFailure", 500)] * 100)
+    script.failure()
+    assert script.circuit == []
+
+
 def test_request_that_was_never_sent_is_no_answer_and_no_failure() -> None:
     short = BrokerError(Reason.DEADLINE_TOO_SHORT, "")
     script = Script(*[refused()] * (FAILURES - 1), short, refused())

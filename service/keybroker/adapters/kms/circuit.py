@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from keybroker.domain.errors import KmsError, Reason
 from keybroker.domain.retry_policy import Happened, what_happened
 
-FAILURES = 5
+FAILURES = 8  # more than one call makes: a CMK on which the KMS fails must not shut out the others
 FIRST_PROBE_SECONDS = 0.5
 PROBE_EVERY_SECONDS = 2.0
 PATIENCE_SECONDS = 1.0
