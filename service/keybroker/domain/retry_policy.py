@@ -15,7 +15,7 @@ from enum import StrEnum, auto
 
 from keybroker.domain.errors import KmsError, Reason
 
-MAX_TRIES = 4  # the vendor's own clients try five times in minutes (contract 3.4): here a caller waits
+MAX_TRIES = 5  # as the vendor's own clients: contract 3.4
 BASE_WAIT_SECONDS = 0.1
 MAX_WAIT_SECONDS = 2.0
 
