@@ -18,6 +18,8 @@ class What(StrEnum):
     RESTART = auto()
     FOREIGN_IMPORT = auto()  # into CMK `number`, by somebody beside the broker
     FOREIGN_FETCH = auto()  # a pair for CMK `number`, by somebody beside the broker
+    FOREIGN_TAG = auto()  # CMK `number` gets a copy of the tag of a request for a CMK of another spec
+    FOREIGN_ALIAS = auto()  # CMK `number` gets the alias that a request wants
     LAND = auto()  # messages that are under way arrive
     MOVE = auto()  # `number` seconds pass
     LOCAL_CLOCK = auto()  # the broker's clock is set `number` seconds forward or back, the KMS's is not
@@ -29,11 +31,12 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The next request of this operation: what becomes of it, and what its sender is told."""
+    """The next requests of this operation: what becomes of them, and what their sender is told."""
 
     operation: str
     error: str = "timeout"  # a name of faults.ERRORS
     fate: Fate = "before"
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)

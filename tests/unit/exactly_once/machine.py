@@ -1,32 +1,44 @@
 """The state machine: Hypothesis draws a KMS, an operator's choices, and what happens."""
 
+from collections.abc import Callable
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.unit.exactly_once.ending import PAST_EXPIRY_SECONDS, SETTLING_SECONDS, converge
 from tests.unit.exactly_once.events import PLACES, Event, Fault, Interrupt, What
 from tests.unit.exactly_once.faults import PROVES_NOTHING, REFUSALS
-from tests.unit.exactly_once.requests import everybody
+from tests.unit.exactly_once.requests import Request, everybody, makers, rivals
 from tests.unit.exactly_once.site import Readings, Site
 
 _OPERATIONS = (
-    "ImportKeyMaterial",
-    "ImportKeyMaterial",
+    *("ImportKeyMaterial",) * 4,
+    *("CreateKey",) * 2,
     "GetParametersForImport",
     "DescribeKey",
-    "CreateKey",
     "CreateAlias",
     "ListKeys",
     "Encrypt",
 )
-_SECONDS = (2, 60, SETTLING_SECONDS, 3600, PAST_EXPIRY_SECONDS - 3500, PAST_EXPIRY_SECONDS)
+_SECONDS = (2, 15, SETTLING_SECONDS, 340, 24 * 3600 - 30, PAST_EXPIRY_SECONDS)
 
 operations = st.sampled_from(_OPERATIONS)
+times = st.sampled_from((1, 1, 6))
 lost = st.builds(
-    Fault, operations, st.sampled_from(sorted(PROVES_NOTHING)), st.sampled_from(("before", "after", "late", "checked"))
+    Fault,
+    operations,
+    st.sampled_from(sorted(PROVES_NOTHING)),
+    st.sampled_from(("before", "after", "late", "checked")),
+    times,
 )
-refused = st.builds(Fault, operations, st.sampled_from(sorted(REFUSALS)), st.just("before"))
-faults = st.lists(lost | refused, max_size=2).map(tuple)
+refused = st.builds(Fault, operations, st.sampled_from(sorted(REFUSALS)), st.just("before"), times)
+lost_all = Fault("ImportKeyMaterial", times=9)
+under_way = (Fault("ImportKeyMaterial", fate="late"), lost_all)
+checked = (Fault("ImportKeyMaterial", fate="checked"), lost_all)
+creation_lost = tuple((Fault("CreateKey", fate=fate),) for fate in ("before", "after", "late"))
+faults = st.lists(lost | refused, max_size=2).map(tuple) | st.sampled_from(
+    ((), (lost_all,), under_way, checked, *creation_lost)
+)
 numbers = st.integers(0, 11)
 processes = st.integers(0, 1)
 
@@ -37,11 +49,15 @@ def _calls(interrupts: st.SearchStrategy[tuple[Interrupt, ...]]) -> st.SearchStr
 
 
 elsewhere = st.one_of(
-    st.builds(Event, st.sampled_from((What.FOREIGN_IMPORT, What.FOREIGN_FETCH)), st.integers(0, 3)),
+    st.builds(
+        Event,
+        st.sampled_from((What.FOREIGN_IMPORT, What.FOREIGN_FETCH, What.FOREIGN_TAG, What.FOREIGN_ALIAS)),
+        st.integers(0, 3),
+    ),
     st.just(Event(What.LAND)),
     st.builds(Event, st.just(What.MOVE), st.sampled_from(_SECONDS)),
 )
-stops = st.sampled_from((Event(What.CRASH), Event(What.CRASH), Event(What.LEDGER_FAILS)))
+stops = st.sampled_from((Event(What.CRASH), Event(What.CRASH), Event(What.LEDGER_FAILS), Event(What.COPY_LEDGER)))
 places = st.sampled_from(PLACES)
 within = st.builds(Interrupt, places, stops | elsewhere, st.integers(1, 2))
 around = st.builds(
@@ -68,9 +84,9 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     site: Site | None = None
 
-    @initialize(chosen=readings)
-    def _start(self, chosen: Readings) -> None:
-        self.site = Site(chosen, everybody())
+    @initialize(chosen=readings, people=st.sampled_from((rivals, makers, everybody)))
+    def _start(self, chosen: Readings, people: Callable[[], list[Request]]) -> None:
+        self.site = Site(chosen, people(), cmks=1 if people is rivals else 2)
 
     @rule(event=calls)
     def _call(self, event: Event) -> None:

@@ -60,3 +60,22 @@ def everybody() -> list[Request]:
         importing("seven", NewKey(AES_256), caller="another"),
         creating("eight", NewKey(AES_128)),
     ]
+
+
+def rivals() -> list[Request]:
+    """All want the same CMK."""
+    return [
+        importing("one"),
+        importing("two", caller="another"),
+        importing("three", algorithm=PKCS1),
+        wrapping("four", caller="another"),
+    ]
+
+
+def makers() -> list[Request]:
+    """All want CMKs of their own."""
+    return [
+        importing("six", NewKey(AES_128, alias="alias/six")),
+        importing("seven", NewKey(AES_256), caller="another"),
+        creating("eight", NewKey(AES_128), caller="another"),
+    ]

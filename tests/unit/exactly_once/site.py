@@ -7,7 +7,7 @@ other process may act then, the same one not. A crash takes everything from a pr
 import hashlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from unittest.mock import patch
@@ -18,15 +18,17 @@ from keybroker.adapters.ledger.mark import Reading, Recorded
 from keybroker.adapters.ledger.sealing import random_keyring
 from keybroker.adapters.ledger.sqlite import SqliteLedger
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
-from keybroker.domain.attempt import Kind
+from keybroker.domain.attempt import UNFINISHED, Kind
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName, KeyReference, NewKey
 from keybroker.domain.import_parameters import ImportParameters
+from keybroker.domain.key_spec import AES_256
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, WRAPPING_ALGORITHMS
 from keybroker.usecases import recovery
 from keybroker.usecases.answers import Answer
 from keybroker.usecases.asked import Asked
+from keybroker.usecases.create_safely import REQUEST_TAG
 from keybroker.usecases.import_wrapped_key_material import Given
 from keybroker.usecases.progress import Progress
 from tests.builders import ACCOUNT, REGION, FakeClock
@@ -85,7 +87,8 @@ class Process:
     assembly: Assembly
     interrupts: list[tuple[Interrupt, int]] = field(default_factory=list)
     request: Request | None = None
-    stood_still: bool = False
+    claimed: bool = False  # the row of its request was CLAIMED by it, or when it came
+    stood_still: bool = False  # since then
     dead: bool = False
 
 
@@ -121,7 +124,7 @@ class Site:
         self._happen(event)
         self.truth.look()
 
-    def _happen(self, event: Event) -> None:  # noqa: C901, PLR0912  # one arm an event
+    def _happen(self, event: Event) -> None:  # noqa: C901  # one arm an event
         match event.what:
             case What.CALL | What.CONSENT | What.RECOVER | What.HAND_OUT | What.DELETE_ORPHAN:
                 self._act(event)
@@ -133,6 +136,8 @@ class Site:
                 cmk = CmkName(ACCOUNT, REGION, self._key_id(event))
                 with self._aside():
                     self.kms.get_parameters_for_import(cmk, RSAES_OAEP_SHA_256, deadline=self._time())
+            case What.FOREIGN_TAG | What.FOREIGN_ALIAS:
+                self._take_name(event)
             case What.LAND:
                 self.kms.land()
             case What.MOVE:
@@ -149,6 +154,19 @@ class Site:
             case What.LEDGER_FAILS:
                 raise BrokerError(Reason.LEDGER_UNAVAILABLE, "The disk is full.")
 
+    def _take_name(self, event: Event) -> None:
+        """Somebody gives a CMK of theirs what would make it look like a request's."""
+        key_id = self.key_ids[event.number % len(self.key_ids)]
+        for request in self.requests:
+            if not isinstance(request.target, NewKey) or request.target.spec is AES_256:
+                continue
+            if event.what is What.FOREIGN_TAG:
+                self.kms.set_tags(key_id, {REQUEST_TAG: self.ledger.tag(*request.identity)})
+            elif request.target.alias:
+                with self._aside(), suppress(BrokerError):
+                    self.kms.create_alias(key_id, request.target.alias, deadline=self._time())
+            return
+
     # What processes do
 
     def _act(self, event: Event) -> None:
@@ -156,9 +174,9 @@ class Site:
         if process in self.running:
             return
         for fault in event.faults:
-            self.kms.fail_next(fault.operation, ERRORS[fault.error](), fault.fate)
+            self.kms.fail_next(fault.operation, ERRORS[fault.error](), fault.fate, fault.times)
         process.interrupts = [(interrupt, interrupt.nth) for interrupt in event.interrupts]
-        process.stood_still = False
+        process.claimed = process.stood_still = False
         self.running.append(process)
         try:
             self._do(process, event)
@@ -184,9 +202,11 @@ class Site:
                 self._call(process, request, consent=event.what is What.CONSENT)
 
     def _call(self, process: Process, request: Request, *, consent: bool) -> None:
-        process.request = request
         if request.kind is Kind.IMPORT_WRAPPED and not self._wrapped(process, request):
             return
+        process.request = request
+        row = self.ledger.find(*request.identity)
+        process.claimed = row is not None and row.state in UNFINISHED
         if consent:
             self.truth.consented(request)
         outcome: Answer | BrokerError
@@ -276,6 +296,8 @@ class Site:
         process = self.running[-1]
         if process.dead:
             raise Killed
+        if place == "claim: after":
+            process.claimed, process.stood_still = True, False
         reached = [(each, left - 1 if each.place == place else left) for each, left in process.interrupts]
         process.interrupts = [(each, left) for each, left in reached if left]
         for each, left in reached:
@@ -284,7 +306,9 @@ class Site:
                 self._happen(each.event)
 
     def _fetched(self, cmk: CmkName) -> None:
-        if self.running and not self.running[-1].stood_still:
+        """Who stood still may have lost the claim, and fetches in vain; who fetches without a claim has no excuse."""
+        process = self.running[-1] if self.running else None
+        if process is not None and not (process.stood_still and (process.claimed or process.request is None)):
             self.truth.fetched(cmk)
 
     @contextmanager

@@ -34,7 +34,7 @@ SAYS_NOTHING = frozenset(
 """Any other failure tells the caller that nothing of its request so far is bound, or will be."""
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818  # reads as what it says
     """An invariant does not hold."""
 
 
@@ -79,13 +79,13 @@ class Truth:
         self._consents[request.identity] += 1
 
     def arrived(self, key_id: str, material: bytes) -> None:
-        """A message with key material has just been taken or put off by the KMS."""
+        """Key material was sent: whatever becomes of it, no other may be on its way."""
         if self._kms.bound_material(key_id) is None:
             others = self._may_be_bound(key_id) - {material}
             self._hold(not others, f"S3: {key_id} gets material while {len(others)} other may still be bound")
 
     def fetched(self, cmk: CmkName) -> None:
-        """The broker asked for a pair, by a process that did not stand still since it read the row."""
+        """The broker asked for a pair, and did not stand still since it saw that it may (see Site)."""
         row = self._ledger.holder(cmk)
         open_row = row is not None and row.state is State.PREPARED and row.open_sends and not row.restored
         if row is not None and open_row and not is_expired(row, self._kms.now()):
@@ -136,7 +136,7 @@ class Truth:
             allowed = 1 + self._consents[caller, request_id]
             made = creations[self._ledger.tag(caller, request_id)]
             excused = self.was_restored  # its CreateKeys are forgotten with its row
-            self._hold(made <= allowed or excused, f"{made} CMKs were created for one request, {allowed} allowed")
+            self._hold(made <= allowed or excused, f"CMKs: {made} were created for one request, {allowed} allowed")
         if self.broken:
             raise Broken("; ".join(self.broken))
 
@@ -160,7 +160,7 @@ class Truth:
                 self._hold(evident or not row.check_value, f"S5: {who} has a check value without evidence")
             made_with = self._kms.created_with.get(row.creation.key_id) if row.creation else None
             if row.creation and row.creation.key_id:
-                self._hold(made_with == row.creation.tag, f"{who} adopted a CMK that was not made for it")
+                self._hold(made_with == row.creation.tag, f"adopted: the CMK of {who} was not made for it")
 
     def rows(self) -> list[Attempt]:
         """All that the ledger holds of the requests that were made."""
@@ -206,7 +206,7 @@ class Truth:
             return  # a CMK that was made for a forgotten request is forgotten too
         same = (told.state, told.key_id, told.check_value) == (before.state, before.key_id, before.check_value)
         self._hold(
-            same or told.state != State.IMPORTED and told.reason != Reason.KEY_MATERIAL_ALREADY_BOUND,
+            same or (told.state != State.IMPORTED and told.reason != Reason.KEY_MATERIAL_ALREADY_BOUND),
             f"S4: {request.name} was IMPORTED, after the restore it is told {told}",
         )
 

@@ -15,7 +15,7 @@ from keybroker.domain.wrapping import WrappingAlgorithm
 from keybroker.ports import Clock, KmsReply
 from keybroker.usecases.create_safely import REQUEST_TAG
 from tests.contract.fake_kms import FakeKms, shared_wrapping_pair
-from tests.contract.kms_script import Held, Moment, When
+from tests.contract.kms_script import Moment, When
 
 LATEST_COMMIT = timedelta(minutes=5)
 """A request whose token was checked commits within this time: an assumption of the import protocol."""
@@ -34,7 +34,7 @@ class Flight:
 
 
 class WatchedKms(FakeKms):
-    """See the module. `at` is told of each request; `on_arrival` of material; `on_fetch` of pairs that are asked for."""
+    """See the module. `at` is told of each request; `on_arrival` of material, before it has any effect; `on_fetch` of fetches of pairs."""
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -61,10 +61,8 @@ class WatchedKms(FakeKms):
 
     def land(self) -> None:
         """Every message under way arrives."""
-        flights, self.flights = self.flights, []
+        self.flights.clear()
         self.land_late()
-        for flight in flights:
-            self.on_arrival(flight.key_id, flight.material)
 
     def forget_faults(self) -> None:
         """What was scripted and not used up."""
@@ -130,13 +128,13 @@ class WatchedKms(FakeKms):
         return self._opened[wrapped_key_material]
 
     def _answered(self, operation: str, act: Callable[[], _T]) -> Callable[[], _T]:
-        held: list[Held] = list(self._held)
+        if operation != "ImportKeyMaterial":
+            return super()._answered(operation, act)
+        key_id, material, token = self._sending[-1]
+        self.on_arrival(key_id, material)
+        held = len(self._held)
         answer = super()._answered(operation, act)
-        if operation == "ImportKeyMaterial":
-            key_id, material, token = self._sending[-1]
-            for each in self._held[len(held) :]:
-                self.flights.append(Flight(key_id, material, token, each.checked))
-            self.on_arrival(key_id, material)
+        self.flights.extend(Flight(key_id, material, token, each.checked) for each in self._held[held:])
         return answer
 
     def _run_hook(self, operation: str, when: When) -> None:
