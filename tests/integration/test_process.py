@@ -169,9 +169,8 @@ def test_caller_that_goes_away_does_not_stop_its_import(emulator: Emulator, tmp_
 
 def test_end_of_a_call_whose_caller_went_away_is_logged(emulator: Emulator, tmp_path: Path) -> None:
     """Nobody else says that a CMK was created, or that key material may be bound."""
-    slow = {"operation": "ImportKeyMaterial", "when": "before"}
-    emulator.faults.add(Fault(**slow, action="delay", delay_seconds=1))
-    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="drop"))
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="before", action="delay", delay_seconds=1))
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="drop", count=0))
     with BrokerProcess(tmp_path, emulator) as broker:
         client = KeyBrokerClient(broker.address, retries=0)
         impatient = threading.Thread(target=lambda: _abandon(client), daemon=True)
@@ -210,7 +209,7 @@ def test_log_at_debug_holds_no_secret(emulator: Emulator, tmp_path: Path) -> Non
         with pytest.raises(KeyBrokerError):
             client.import_wrapped_key_material(key_id=key_id, wrapped_key_material=blob, import_token=token)
         client.import_external_key(key_id=key_id)
-        emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="drop"))
+        emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="drop", count=0))
         with pytest.raises(KeyBrokerError):
             client.import_external_key(new_key=NEW_KEY)
         material = emulator.bound_material(key_id)
