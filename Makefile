@@ -49,6 +49,7 @@ docs: $(DEV) ## Generates docs/errors.md and docs/emulator-fidelity.md
 
 bench: $(DEV) ## Measures imports against the emulator, beside the vendor's SDK and a floor
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.quotas
 
 lock: $(DEV) ## Renews the lock files
 	$(BIN)/uv pip compile -q -U --generate-hashes --no-emit-index-url --no-header --no-annotate \
