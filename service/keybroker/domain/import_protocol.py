@@ -125,7 +125,8 @@ def _decide_open(attempt: Attempt, seen: Seen, means: Means) -> Step:
                 return Step.RESEND
             if means.material and means.may_prove:
                 return Step.PROVE
-            sole = means.sole_importer and attempt.first and not attempt.restored and not means.after_restore  # R8
+            unseen = attempt.restored or means.after_restore  # R8
+            sole = means.sole_importer and attempt.first and not unseen and not means.disproved
             return Step.FINISH_SOLE_IMPORTER if sole else Step.FINISH_UNATTRIBUTED
         case Sight.PENDING | Sight.GONE if seen.expired and seen.settled:
             return Step.FINISH_NOT_IMPORTED  # R7
