@@ -5,7 +5,6 @@ docs/exactly-once.md.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -33,7 +32,8 @@ _CROWD: tuple[tuple[str, dict[str, Any]], ...] = (
     ("hand-out, two processes", {"processes": 2, "hand_out": True, "cache": True, "asserts_sole": True}),
     ("wrapped by the caller", {"requests": 2, "hand_out": True, "cache": True, "wrapped": True, "blob_stored": False}),
     ("wrapped, two processes", {"processes": 2, "hand_out": True, "wrapped": True, "passing": 1}),
-    ("ledger restored", {"requests": 2, "restore": True, "crashes": 0, "asserts_sole": True}),
+    ("ledger restored", {"requests": 2, "restore": True, "crashes": 0}),
+    ("ledger restored, sole importer asserted", {"restore": True, "asserts_sole": True, "passing": 1}),
     ("ledger restored, hand-out", {"restore": True, "hand_out": True, "wrapped": True, "crashes": 0}),
     ("the whole decision table", {"requests": 2, "foreign": True, **_WIDE}),
     ("the whole table, two processes", {"processes": 2, "crashes": 0, **_WIDE}),
@@ -85,7 +85,7 @@ def rules() -> Iterator[Options]:
     yield Options(name="without R2", requests=2, crashes=0, final_codes_only=False, fails=("S2",))
     yield Options(name="without R3", reading=never, proves=False, losses=2, records_first=False, fails=("S4",))
     yield Options(name="without R4", requests=2, passing=1, frees=False, fails=("L1",))
-    yield Options(name="without R5", requests=2, processes=2, ageing=False, claims_first=False, **alone)
+    yield Options(name="without R5", requests=2, processes=2, crashes=0, ageing=False, claims_first=False, **alone)
     yield Options(name="without R6", rewraps_closed_only=False, **lost, fails=("L2",))
     yield Options(name="without R7: one look", reading=LATE, looks_twice=False, fails=("S2",))
     yield Options(name="without R7: no margin", reading=LATE, requests=2, keeps_margin=False, fails=("S2", "S3"))
@@ -133,14 +133,19 @@ def limits() -> Iterator[Options]:
     """What the sound verdicts rest on, and what nothing here can repair."""
     yield Options(name="assumed: Enabled shows some time", reading=LATE, lag_unbounded=True, fails=("S2",))
     yield Options(name="assumed: no garbage is accepted", garbage=True, proves=False, checks=("S1",), fails=("S1",))
-    handed: dict[str, Any] = {"processes": 2, "crashes": 0, "hand_out": True, "checks": EVIDENCE}
+    handed: dict[str, Any] = {"processes": 2, "crashes": 0, "ageing": False, "hand_out": True, "checks": ("L2",)}
     yield Options(name="hand-out, two processes: evidence", reading=NEWEST, **handed, fails=("L2",))
     wrapped: dict[str, Any] = {"hand_out": True, "wrapped": True, "blob_stored": False}
     yield Options(
         name="PKCS#1, recovered before the caller repeats", reading=LATE, checks=EVIDENCE, **wrapped, fails=("L2",)
     )
+
+
+def _unnoticed_by_reading(*, requests: int) -> Iterator[Options]:
+    """What holds all the same when nobody recognises a restore."""
     for reading in (LENIENT, HARSH):
-        yield _unnoticed(f"restore unnoticed: S1 and S5 / {reading}", requests=2, reading=reading, checks=("S1", "S5"))
+        name = f"restore unnoticed, S1 and S5 / {reading}"
+        yield _unnoticed(name, requests=requests, reading=reading, checks=("S1", "S5"))
 
 
 def prospects() -> Iterator[Options]:
@@ -152,14 +157,35 @@ def prospects() -> Iterator[Options]:
 
 def full() -> list[Options]:
     """Everything."""
-    return [*sound(), *rules(), *variants(), *limits(), *prospects()]
+    return [*sound(), *rules(), *variants(), *limits(), *_unnoticed_by_reading(requests=2), *prospects()]
+
+
+_SMALL: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("two requests", {"requests": 2}),
+    ("passing refusals, foreign importer", {"passing": 1, "foreign": True}),
+    ("two processes", {"processes": 2}),
+    ("hand-out, cache", {"hand_out": True, "cache": True, "asserts_sole": True, "passing": 1}),
+    ("wrapped by the caller", {"hand_out": True, "wrapped": True, "blob_stored": False, "passing": 1}),
+    ("ledger restored", {"restore": True, "asserts_sole": True}),
+)
 
 
 def quick() -> list[Options]:
     """The code's protocol with small bounds under all readings, and everything that has to fail."""
-    small: list[Options] = []
-    for what, size in _CROWD:
-        for reading in READINGS:
-            options = Options(name=f"{what} / {reading}", reading=reading, **size)
-            small.append(replace(options, losses=1, crashes=0, foreign=False))
-    return [*small, *rules(), *variants(), *limits()]
+    small = [
+        Options(name=f"{what} / {reading}", reading=reading, crashes=0, **size)
+        for what, size in _SMALL
+        for reading in READINGS
+    ]
+    kept = Options(name="evidence kept", requests=2, crashes=0, reading=NEWEST_LATE, checks=EVIDENCE)
+    handed = Options(name="evidence kept, hand-out", crashes=0, hand_out=True, reading=NEWEST_LATE, checks=EVIDENCE)
+    apart = Options(
+        name="hand-out, two processes",
+        reading=NEWEST,
+        processes=2,
+        losses=0,
+        crashes=0,
+        hand_out=True,
+        asserts_sole=True,
+    )
+    return [*small, kept, handed, apart, *rules(), *variants(), *limits(), *_unnoticed_by_reading(requests=1)]

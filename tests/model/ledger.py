@@ -6,6 +6,7 @@ from tests.model.options import Options
 from tests.model.state import (
     ALREADY_BOUND,
     EMPTY_HAND,
+    ENABLED_UNATTRIBUTED,
     GARBAGE,
     IMPORTED,
     NO_EVIDENCE,
@@ -19,7 +20,6 @@ from tests.model.state import (
     UNBOUND,
     UNFINISHED,
     VALID,
-    ENABLED_UNATTRIBUTED,
     Process,
     Row,
     World,
