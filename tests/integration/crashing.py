@@ -1,17 +1,19 @@
-"""Brokers in processes of their own over one ledger, to be killed and started again beside an emulator that lives on."""
+"""Brokers in processes of their own over one ledger, to be killed and started again while the emulator lives on."""
 
 import base64
 import itertools
 import json
 import os
 import secrets
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -216,13 +218,16 @@ class Broker:
 class Site:
     """An emulator, a ledger with its key and its mark, and the brokers on it. Nothing of it outlives the `with`."""
 
-    def __init__(self, nursery: Nursery, folder: Path, *, mark: bool = True, **readings: object) -> None:
+    def __init__(
+        self, nursery: Nursery, folder: Path, *, mark: bool = True, prove: bool = False, **readings: object
+    ) -> None:
         self._nursery = nursery
         self._folder = folder
         self._numbers = itertools.count(1)
         self._stack = ExitStack()
         self.ledger, self.mark, self._key = folder / "ledger.db", folder / "mark", folder / "key"
         self._has_mark = mark
+        self._imports = {"create_settle_seconds": 0.5, "prove": prove}
         self.emulator = Emulator(
             EmulatorSettings(
                 region="cn-hangzhou",
@@ -249,12 +254,25 @@ class Site:
         ledger = {"file": str(self.ledger), "key_file": str(self._key)}
         if self._has_mark:
             ledger["mark_file"] = str(self.mark)
-        settings = broker_settings(self.emulator, ledger=ledger, imports={"create_settle_seconds": 0.5})
+        settings = broker_settings(self.emulator, ledger=ledger, imports=self._imports)
         config = folder / "keybroker.yaml"
         config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
         broker = Broker(self._nursery, folder, config, stop)
         self._stack.callback(broker.kill)
         return broker
+
+    def back_up(self) -> Path:
+        """A copy of the ledger as it is now, as docs/ledger.md has it made."""
+        copy = self._folder / f"copy-{next(self._numbers)}.db"
+        with closing(sqlite3.connect(self.ledger)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """Puts a copy in place, while no broker runs. The mark stays."""
+        for suffix in ("-wal", "-shm"):
+            self.ledger.with_name(self.ledger.name + suffix).unlink(missing_ok=True)
+        shutil.copyfile(copy, self.ledger)
 
     def settle(self) -> None:
         """Lets held calls go on, and returns when the emulator has nothing in hand."""
@@ -264,7 +282,7 @@ class Site:
 
 
 def check_true(told: Told, emulator: Emulator, key_id: str) -> None:
-    """AssertionError if what was told of this CMK is not so, by what the emulator itself knows; one material at most."""
+    """AssertionError if what was told of this CMK is not so, by the emulator's own knowledge; one material at most."""
     accepted = emulator.accepted_imports(key_id)
     ours = emulator.successful_imports(key_id)
     assert len(accepted) <= 1, f"{len(accepted)} materials were bound to one CMK"

@@ -5,9 +5,10 @@ It loads the broker once, then forks a process for each order that it reads, one
     {"start": {"config": FILE, "log": FILE, "stop": {...} or null}}   answers {"pid": N}
     {"status": PID}   answers {"status": null while it runs, then the exit status, negative for a signal}
 
-A stop is {"place": NAME, "nth": N, "seconds": S, "go_on": FILE or ""}: the N-th time that the place is reached, S seconds
-later, the process kills itself; with `go_on` the thread waits instead until that file is there. Either way it first
-makes the file `reached`. The places are those of keybroker/usecases/rows.py. At the end of its input it kills its brokers.
+A stop is {"place": NAME, "nth": N, "seconds": S, "reached": FILE, "go_on": FILE or ""}: the N-th time that the place
+is reached, S seconds later, the process kills itself; with `go_on` the thread waits instead until that file is there.
+Either way it first makes the file `reached`. The places are those of keybroker/usecases/rows.py. At the end of its
+input it kills its brokers.
 """
 
 import asyncio
