@@ -17,7 +17,7 @@ from keybroker.domain.external_key import (
     KeyReference,
     NewKey,
 )
-from keybroker.ports import Clock, Kms
+from keybroker.ports import Clock, Kms, KmsReply
 from keybroker.usecases.answers import failure_of
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.patience import AtOnce, Patience, UntilDeadline
@@ -101,7 +101,7 @@ class CreateSafely:
         while True:
             attempt = self._rows.write("create", _one_more(kms, attempt))
             try:
-                return self._send(kms, attempt, new_key, deadline)
+                key, reply = self._send(kms, attempt, new_key, deadline)
             except BrokerError as error:
                 if isinstance(error, KmsError) and not error.committed_nothing:
                     attempt, found = self._find_after(kms, attempt, error, deadline)
@@ -113,14 +113,15 @@ class CreateSafely:
                 wait = error.retry_after_seconds or 0.0
                 if not (REASONS[error.reason].retryable and patience.allows("create", at_least_seconds=wait)):
                     raise
+            else:
+                return self._known(replace(attempt, kms_request_id=reply.request_id), key), key
 
-    def _send(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[Attempt, ExternalKey]:
+    def _send(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:
         tagged = replace(new_key, tags={**new_key.tags, REQUEST_TAG: _creation(attempt).tag})
         self._rows.at("create: before")
-        key, reply = kms.create_key(tagged, deadline=deadline)
+        created = kms.create_key(tagged, deadline=deadline)
         self._rows.at("create: accepted")
-        attempt = self._known(replace(attempt, kms_request_id=reply.request_id), key)
-        return attempt, key
+        return created
 
     def _find_after(
         self, kms: Kms, attempt: Attempt, lost: KmsError, deadline: Deadline
