@@ -114,8 +114,8 @@ class Recovery:
 
     def _let_go(self, row: Attempt) -> Attempt:
         """The process that claimed it is gone, and had generated nothing that the ledger knows of."""
-        if row.updated_at is not None and self._clock.now() - row.updated_at < _CLAIM_IS_STALE:
-            return row
+        if row.updated_at is not None and abs(self._clock.now() - row.updated_at) < _CLAIM_IS_STALE:
+            return row  # one from the future: the clock was set back, and would hold the CMK until it is there again
         return self._rows.write("release", released(row, row.failure))
 
     def _is_due(self, row: Attempt) -> bool:
