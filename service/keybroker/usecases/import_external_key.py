@@ -106,7 +106,7 @@ class ImportExternalKey:
             if isinstance(target, NewKey):
                 row, key = self._new(wish, row, target, allow_second_key=allow_second_key)
             else:
-                key = self._take.look(kms, target, deadline=deadline)
+                key = self._take.look(kms, target, deadline=deadline, own=row)
             return self._begin(wish, row, key)
 
     def _new(
@@ -122,6 +122,7 @@ class ImportExternalKey:
         check_external(key, dkms_instance_id=wish.kms.dkms_instance_id)
         if new_key.alias:
             self._create.give_alias(wish.kms, key, new_key.alias, deadline=wish.deadline)
+        self._take.check_for(row, key)
         self._take.check(wish.kms, key)
         return row, key
 

@@ -146,7 +146,7 @@ class ImportWrappedKeyMaterial:
     def _imported(self, call: _Call, row: Attempt, reference: KeyReference) -> Attempt:
         token = call.given.import_token
         record = self._token_of(reference, token)
-        key = self._look(call.kms, reference, call.deadline)
+        key = self._look(call.kms, reference, call.deadline, own=row)
         expires_at = record.expires_at if record else (key.as_of or self._clock.now()) + TOKEN_LIFE
         algorithm = record.algorithm if record else ""
         wrapped = Wrapped(token, call.given.wrapped_key_material, expires_at, algorithm)
@@ -201,7 +201,9 @@ class ImportWrappedKeyMaterial:
         self._refusals.check(record.cmk)
         return record
 
-    def _look(self, kms: Kms, reference: KeyReference, deadline: Deadline) -> ExternalKey:
-        key = self._take.look(kms, reference, deadline=deadline)
+    def _look(
+        self, kms: Kms, reference: KeyReference, deadline: Deadline, *, own: Attempt | None = None
+    ) -> ExternalKey:
+        key = self._take.look(kms, reference, deadline=deadline, own=own)
         self._refusals.check(key.name)
         return key

@@ -8,6 +8,7 @@ from keybroker.domain.import_protocol import claimed, released
 from keybroker.domain.key_spec import KeySpec
 from keybroker.ports import Kms
 from keybroker.usecases.answers import failure_of
+from keybroker.usecases.claims import in_progress
 from keybroker.usecases.embargo import Embargo
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.obtain_import_parameters import ObtainImportParameters
@@ -23,11 +24,27 @@ class TakeCmk:
         self._obtain = obtain
         self._embargo = embargo
 
-    def look(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> ExternalKey:
-        """Reads the CMK and checks it. Reasons: KEY_NOT_FOUND, the KMS_… reasons, those of `check`."""
+    def look(self, kms: Kms, reference: KeyReference, *, deadline: Deadline, own: Attempt | None = None) -> ExternalKey:
+        """Reads the CMK and checks it, for the row `own`.
+
+        Reasons: KEY_NOT_FOUND, the KMS_… reasons, those of `check_for` and `check`.
+        """
         key = self._keys.describe(kms, reference, deadline=deadline)
+        if own is not None:
+            self.check_for(own, key)
         self.check(kms, key)
         return key
+
+    def check_for(self, own: Attempt, key: ExternalKey) -> None:
+        """Raises if the request of `own`, which holds no CMK yet, holds this one in the ledger.
+
+        Another process has gone on with it meanwhile, and it is not for this call to say how it ended.
+
+        Reasons: IMPORT_IN_PROGRESS.
+        """
+        holder = self._rows.ledger.holder(key.name)
+        if holder is not None and (holder.caller, holder.request_id) == (own.caller, own.request_id):
+            raise in_progress(key.name)
 
     def check(self, kms: Kms, key: ExternalKey) -> KeySpec:
         """The spec of a CMK that can be taken now, as far as the ledger and this sight of it tell.
