@@ -43,9 +43,10 @@ format: $(DEV) ## Formats Python and protos
 proto: $(DEV) ## Generates the Python stubs from protos/
 	$(BIN)/python scripts/generate_stubs.py
 
-docs: $(DEV) ## Generates docs/errors.md and docs/emulator-fidelity.md
+docs: $(DEV) ## Generates docs/errors.md, docs/emulator-fidelity.md and docs/fault-matrix.md (minutes)
 	$(BIN)/python scripts/generate_errors_doc.py
 	$(BIN)/python scripts/generate_emulator_fidelity.py
+	$(BIN)/python scripts/generate_fault_matrix.py
 
 bench: $(DEV) ## Measures imports against the emulator, beside the vendor's SDK and a floor
 	$(BIN)/python -m tests.benchmarks

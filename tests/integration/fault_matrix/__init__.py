@@ -1,0 +1,1 @@
+"""The fault matrix: every operation of an import, struck by every fault, under every reading of the KMS."""
