@@ -71,7 +71,7 @@ class Process(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """`handed_out`: a pair went to a caller. `forgotten`: age of the youngest pair that a restored ledger may not know."""
+    """`handed_out`: a pair went to a caller. `forgotten`: age of the youngest pair that a restored ledger may miss."""
 
     rows: tuple[Row, ...]
     handed_out: bool = False

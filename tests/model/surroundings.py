@@ -74,7 +74,7 @@ def _foreign(options: Options, world: World) -> Iterator[Move]:
 
 
 def _hand_out(options: Options, world: World) -> Iterator[Move]:
-    """GetImportParameters. The claim of one process keeps check and fetch together; another process knows nothing of it."""
+    """GetImportParameters. One process keeps check and fetch together by its claim, which no other process sees."""
     asked = world.budget.hand_outs
     if asked == 2 and _may_hand_out(options, world):
         if len(world.processes) == 1:

@@ -16,6 +16,7 @@ from keybroker.domain.external_key import CmkName, ExternalKey, KeyState
 from keybroker.domain.import_protocol import Means, Seen, Sight, Step, Wrapped
 from tests.model import decisions, state
 from tests.model.explore import initial, transitions
+from tests.model.ledger import Move
 from tests.model.options import Options, Reading
 from tests.model.state import BLOB, EMPTY_HAND, FOREIGN, MANY, MATERIAL, NO_PAIR, OVER, SEEN, VALID, Process, Row
 
@@ -62,7 +63,7 @@ class Case:
         bound = (*own, FOREIGN) if self.seen.sight is Sight.BOUND else (state.UNBOUND,)
         return frozenset(move.name for material in bound for move in self._moves(material))
 
-    def _moves(self, bound: int) -> Iterator[decisions.Move]:
+    def _moves(self, bound: int) -> Iterator[Move]:
         means, age = self.means, OVER if self.seen.expired else VALID
         options = Options(
             name="tie",
