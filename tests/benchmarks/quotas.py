@@ -151,8 +151,8 @@ class Crowd:
 
     def _between(self, is_backlogged: Callable[[Counter[str]], bool]) -> tuple[Sample, Sample]:
         """The first sample after the burst of the beginning, and the last for which this holds."""
-        begin = self._samples[0].at + SETTLED_SECONDS
-        found = [sample for sample in self._samples if sample.at >= begin and is_backlogged(sample.served)]
+        settled = [sample for sample in self._samples if sample.at >= self._samples[0].at + SETTLED_SECONDS]
+        found = [sample for sample in settled if is_backlogged(sample.served)]
         if len(found) < 2:
             raise WrongResultError("the crowd was too small: it was served before anything could be measured")
         return found[0], found[-1]
@@ -266,7 +266,7 @@ def _import_all(channel: grpc.Channel, waiting: Crowd, tokens: Mapping[str, str]
     return Counter("imported" if call.code() is grpc.StatusCode.OK else str(call.details()) for call in calls)
 
 
-def sdk_crowd(case: Case, greed: Mapping[str, int]) -> Figures:
+def sdk_crowd(case: Case, greed: Mapping[str, int], *, first_wait_seconds: float = 1.0) -> Figures:
     """The same load by threads on one client of the vendor's SDK, each import repeated as its documentation advises.
 
     At most 5 tries, the waits doubling from 1 s to 10 s (contract 3.4); an import that is not through then has failed.
@@ -283,7 +283,7 @@ def sdk_crowd(case: Case, greed: Mapping[str, int]) -> Figures:
                 except Exception as error:  # the SDK's own exceptions
                     if "hrottling" not in str(error):
                         raise
-                    time.sleep(min(10.0, 2.0**attempt))
+                    time.sleep(min(10.0, first_wait_seconds * 2.0**attempt))
                 else:
                     return "imported"
             return "throttled"
