@@ -82,5 +82,7 @@ def paths_in(value: Any) -> Iterator[Path]:
     if isinstance(value, Path):
         yield value
     elif isinstance(value, dict):
-        for item in value.values():
+        yield from paths_in(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
             yield from paths_in(item)

@@ -1,5 +1,6 @@
 """The overlays are valid and good, and no part of them can change without a rule that notices."""
 
+import base64
 import copy
 import json
 import re
@@ -13,6 +14,7 @@ import yaml
 
 from tests.deploy.manifests import OVERLAYS, ROOT, Manifests, Tree, render
 from tests.deploy.rules import problems
+from tests.deploy.rules.storage import LEDGER, MARK
 
 MINORS = ("1.35", "1.36", "1.37")
 WITHOUT_SCHEMA = {"Certificate", "ServiceMonitor"}
@@ -153,12 +155,16 @@ MUTATIONS = [
     ("production", "Deployment", f"{POD}.containers.0.image", "registry.example.com/keybroker:0.1.0"),
     ("production", "Deployment", f"{POD}.hostNetwork", True),
     ("production", "Deployment", f"{POD}.volumes.4", {"name": "state", "hostPath": {"path": "/"}}),
+    ("production", "Deployment", f"{POD}.volumes.5.persistentVolumeClaim.claimName", "keybroker-state"),
+    ("production", "Deployment", f"{POD}.volumes.6", {"name": "ledger-key", "emptyDir": {}}),
+    ("production", "Deployment", f"{POD}.volumes.6.secret.defaultMode", 0o444),
+    ("production", "Deployment", f"{POD}.containers.0.volumeMounts.5.readOnly", True),
+    ("production", "Deployment", f"{POD}.containers.0.volumeMounts.5.subPath", "mark"),
     ("production", "Deployment", f"{POD}.initContainers", [{"name": "other", "image": "other"}]),
     ("production", "Deployment", "spec.strategy", {"type": "RollingUpdate"}),
     ("production", "Service", "spec.type", "LoadBalancer"),
     ("production", "Certificate", "spec.renewBefore", "700h"),
     ("production", "Certificate", "spec.usages", ["server auth", "client auth"]),
-    ("dev", "Secret", "data.access_key_secret", "cmVhbA=="),
 ]
 
 
@@ -166,6 +172,66 @@ MUTATIONS = [
 def test_mutation_is_noticed(overlay: str, kind: str, path: str, value: Any) -> None:
     manifests = manifests_of(overlay)
     _set(manifests.one(kind), path, value)
+    assert problems(manifests)
+
+
+def _with_prefix(manifests: Manifests, kind: str, prefix: str) -> Tree:
+    (found,) = [item for item in manifests.all(kind) if item["metadata"]["name"].startswith(prefix)]
+    return found
+
+
+NAMED_MUTATIONS: list[tuple[str, str, str, str, Any]] = [
+    ("dev", "Secret", "keybroker-credentials", "data.access_key_secret", "cmVhbA=="),
+    (
+        "dev",
+        "Secret",
+        "keybroker-ledger-key",
+        "data.key",
+        base64.b64encode(base64.b64encode(bytes(range(32)))).decode(),
+    ),
+    ("production", "PersistentVolumeClaim", "keybroker-mark", "metadata.labels", {}),
+    ("production", "PersistentVolumeClaim", "keybroker-mark", "spec.accessModes", ["ReadWriteMany"]),
+    ("production", "PersistentVolumeClaim", "keybroker-state", "spec.accessModes", ["ReadWriteMany"]),
+    (
+        "production",
+        "PersistentVolumeClaim",
+        "keybroker-state",
+        "metadata.labels",
+        {"velero.io/exclude-from-backup": "true"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("overlay", "kind", "prefix", "path", "value"), NAMED_MUTATIONS)
+def test_mutation_of_a_named_object_is_noticed(overlay: str, kind: str, prefix: str, path: str, value: Any) -> None:
+    manifests = manifests_of(overlay)
+    _set(_with_prefix(manifests, kind, prefix), path, value)
+    assert problems(manifests)
+
+
+LEDGER_MUTATIONS = [
+    {"file": "/var/lib/keybroker/ledger.db", "key_file": "/etc/keybroker/ledger/key"},  # no mark
+    {
+        "file": "/var/lib/keybroker/ledger.db",
+        "mark_file": "/var/lib/keybroker/mark",  # beside the ledger
+        "key_file": "/etc/keybroker/ledger/key",
+    },
+    {"key_file": "/etc/keybroker/ledger/key"},  # in memory
+    {
+        "file": "/var/lib/keybroker/ledger.db",
+        "mark_file": "/var/lib/keybroker-mark/mark",
+        "key_file": "/etc/keybroker/ledger/key",
+        "old_key_files": ["/etc/keybroker/ledger/old"],  # not in the Secret
+    },
+]
+
+
+@pytest.mark.parametrize("ledger", LEDGER_MUTATIONS)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_ledger_that_would_be_lost_is_noticed(overlay: str, ledger: Tree) -> None:
+    manifests = manifests_of(overlay)
+    config = manifests.config_map("keybroker-config")
+    config["keybroker.yaml"] = yaml.safe_dump(yaml.safe_load(config["keybroker.yaml"]) | {"ledger": ledger})
     assert problems(manifests)
 
 
@@ -213,5 +279,5 @@ def test_unknown_setting_and_unknown_policy_key_are_noticed() -> None:
 
 def test_ports_and_paths_are_those_of_the_documentation() -> None:
     text = (ROOT / "docs/deployment.md").read_text()
-    for word in ("50051", "9464", "/livez", "/readyz", "/var/lib/keybroker", "keybroker-access", "100.64.0.0/10"):
+    for word in ("50051", "9464", "/livez", "/readyz", "keybroker-access", "100.64.0.0/10", *map(str, (LEDGER, MARK))):
         assert word in text, word

@@ -60,6 +60,7 @@ class _Course:
     key: ExternalKey | None = None
     retry_after_seconds: float = 0.0
     resends: int = 0
+    looked_instead: bool = False
     signed_anew: bool = False
 
     @property
@@ -116,15 +117,22 @@ class CarryOn:
 
     def _until_done(self, course: _Course) -> Attempt:
         with _told_truly(course):
-            while course.attempt.state in UNFINISHED:
-                means = self._means(course)
-                step = decide(course.attempt, course.seen, means)
-                if step in _WAITED_FOR and not self._is_time_for(step, course):
-                    step = decide(course.attempt, course.seen, replace(means, may_retry=False))
-                    if step in _WAITED_FOR:
-                        break
+            while course.attempt.state in UNFINISHED and (step := self._due(course)) is not None:
                 self._take(step, course)
         return course.attempt
+
+    def _due(self, course: _Course) -> Step | None:
+        """The next step if there is time for it. Without time for a resend, one look: it may end without."""
+        means = self._means(course)
+        step = decide(course.attempt, course.seen, means)
+        if step not in _WAITED_FOR or self._is_time_for(step, course):
+            return step
+        step = decide(course.attempt, course.seen, replace(means, may_retry=False))
+        if step not in _WAITED_FOR:
+            return step
+        blind = step is Step.RESEND and course.seen.sight is Sight.NOTHING and not course.looked_instead
+        course.looked_instead = True
+        return Step.LOOK if blind and self._is_time_for(Step.LOOK, course) else None
 
     def _is_time_for(self, step: Step, course: _Course) -> bool:
         if step is Step.RESEND and course.resends == _MOST_RESENDS:

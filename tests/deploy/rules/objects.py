@@ -24,8 +24,9 @@ def one_broker_at_a_time(manifests: Manifests) -> Iterator[str]:
         yield "the deployment does not select its pods"
     if manifests.all("PodDisruptionBudget"):
         yield "a disruption budget for one replica stops every drain of a node, or does nothing"
-    if manifests.one("PersistentVolumeClaim")["spec"]["accessModes"] != ["ReadWriteOnce"]:
-        yield "the state can be mounted twice"
+    for claim in manifests.all("PersistentVolumeClaim"):
+        if claim["spec"]["accessModes"] != ["ReadWriteOnce"]:
+            yield f"{claim['metadata']['name']} can be mounted twice"
     namespace = manifests.one("Namespace")["metadata"]["name"]
     for item in manifests.objects:
         if item["kind"] != "Namespace" and item["metadata"].get("namespace") != namespace:

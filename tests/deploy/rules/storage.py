@@ -1,4 +1,4 @@
-"""Files: every path in the configuration is mounted and every mount is used."""
+"""Files: every path in the configuration is mounted and every mount is used; ledger and mark are on claims apart."""
 
 import base64
 from collections.abc import Iterator
@@ -8,9 +8,17 @@ from keybroker.policy_file import parse_policy
 from kms_emulator.settings import EmulatorSettings
 from tests.deploy.manifests import ROOT, Manifests, Tree, paths_in
 
-STATE = Path("/var/lib/keybroker")  # nothing in the code yet; the record of requests will live there
+LEDGER = Path("/var/lib/keybroker/ledger.db")  # another name on the same claims is a lost ledger
+MARK = Path("/var/lib/keybroker-mark/mark")
+CLAIMS = {LEDGER.parent: "keybroker-state", MARK.parent: "keybroker-mark"}
+NOT_RANDOM = b"keybroker development, no secret"
+VELERO_LEAVES_OUT = "velero.io/exclude-from-backup"
+VELERO_LEAVES_OUT_VOLUMES = "backup.velero.io/backup-volumes-excludes"
 CERTIFICATE_FILES = {"tls.crt", "tls.key", "ca.crt"}  # what cert-manager writes
-MADE_BY_OTHERS = {("ConfigMap", "keybroker-client-ca"): {"ca.crt"}}
+MADE_BY_OTHERS = {
+    ("ConfigMap", "keybroker-client-ca"): {"ca.crt"},
+    ("Secret", "keybroker-ledger-key"): {"key"},
+}
 
 
 def mounts_are_used_and_files_are_there(manifests: Manifests) -> Iterator[str]:
@@ -22,25 +30,41 @@ def mounts_are_used_and_files_are_there(manifests: Manifests) -> Iterator[str]:
         if mount is None or path.name not in _files_of(volumes[mount["name"]], manifests):
             yield f"{path} is not there"
     for path, mount in mounts.items():
-        if path != STATE and path not in {file.parent for file in needed}:
+        if path not in CLAIMS and path not in {file.parent for file in needed}:
             yield f"nothing in the configuration uses {path}"
         if mount.keys() - {"name", "mountPath", "readOnly"}:
             yield f"{path} is mounted in a way that may not follow changes"  # subPath
-        if (mount.get("readOnly") is True) == (path == STATE):
-            yield f"{path}: writable, or state that is not"
+        if (mount.get("readOnly") is True) == (path in CLAIMS):
+            yield f"{path}: writable, or a claim that is not"
     if volumes.keys() != {mount["name"] for mount in mounts.values()}:
         yield "a volume that is not mounted, or a mount without one"
-    claim = manifests.one("PersistentVolumeClaim")["metadata"]["name"]
-    if STATE not in mounts or volumes[mounts[STATE]["name"]] != {
-        "name": mounts[STATE]["name"],
-        "persistentVolumeClaim": {"claimName": claim},
-    }:
-        yield "the state is not on the claim"
     yield from _secrets_are_not_for_all(manifests)
 
 
+def ledger_and_mark_are_on_claims_apart(manifests: Manifests) -> Iterator[str]:
+    """So that no snapshot takes both back, and none of another file that lies beside them."""
+    ledger = manifests.settings().ledger
+    if (ledger.file, ledger.mark_file) != (LEDGER, MARK):
+        yield f"ledger and mark are {ledger.file} and {ledger.mark_file}"
+    mounts = {Path(mount["mountPath"]): mount["name"] for mount in manifests.broker["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in manifests.pod["volumes"]}
+    for path, claim in CLAIMS.items():
+        expected = {"name": mounts[path], "persistentVolumeClaim": {"claimName": claim}}
+        if volumes[mounts[path]] != expected:
+            yield f"{path} is not on {claim}"
+    if {claim["metadata"]["name"] for claim in manifests.all("PersistentVolumeClaim")} != set(CLAIMS.values()):
+        yield "other claims than those of ledger and mark"
+    for claim in manifests.all("PersistentVolumeClaim"):
+        left_out = claim["metadata"]["labels"].get(VELERO_LEAVES_OUT) == "true"
+        if left_out != (claim["metadata"]["name"] == CLAIMS[MARK.parent]):
+            yield f"{claim['metadata']['name']}: the mark is backed up, or the ledger is not"
+    if manifests.template["metadata"]["annotations"] != {VELERO_LEAVES_OUT_VOLUMES: mounts[MARK.parent]}:
+        yield "the mark's files are backed up"
+
+
 def _files_needed(manifests: Manifests) -> set[Path]:
-    return {*paths_in(manifests.settings().model_dump()), Path(manifests.broker["args"][-1])}
+    """All but the two that the broker makes."""
+    return {*paths_in(manifests.settings().model_dump()), Path(manifests.broker["args"][-1])} - {LEDGER, MARK}
 
 
 def _files_of(volume: Tree, manifests: Manifests) -> set[str]:
@@ -60,11 +84,14 @@ def _secrets_are_not_for_all(manifests: Manifests) -> Iterator[str]:
     for volume in manifests.pod["volumes"]:
         if "secret" in volume and volume["secret"]["defaultMode"] != 0o440:
             yield f"{volume['name']} can be read by everybody in the pod"
+    key = EmulatorSettings().access_keys[0]
+    worthless = [
+        {"access_key_id": key.access_key_id.encode(), "access_key_secret": key.access_key_secret.encode()},
+        {"key": base64.b64encode(NOT_RANDOM)},
+    ]
     for secret in manifests.all("Secret"):
-        known = EmulatorSettings().access_keys[0]
-        values = {base64.b64decode(value, validate=True).decode() for value in secret["data"].values()}
-        if values != {known.access_key_id, known.access_key_secret}:
-            yield "a secret in a repository, or not the emulator's"
+        if {name: base64.b64decode(text, validate=True) for name, text in secret["data"].items()} not in worthless:
+            yield "a secret in a repository"
 
 
 def policy_is_good(manifests: Manifests) -> Iterator[str]:
