@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from keybroker.adapters.ledger.sealing import Keyring, random_keyring
+from keybroker.adapters.ledger.sqlite import SqliteLedger
 from keybroker.domain.attempt import Attempt
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import KeyReference, NewKey
@@ -131,3 +134,38 @@ def restart(world: World) -> None:
     """A new process, which nobody stops."""
     world.at = lambda _: None
     world.restart()
+
+
+class FileLedger:
+    """Puts the ledger of a World into a file, with its mark beside it, and an older copy back into its place."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self._world = world
+        self._folder = folder
+        self._keyring = random_keyring()
+        self.open()
+
+    def open(self, *, keyring: Keyring | None = None) -> None:
+        """A new process. With another `keyring` it can't read what is there."""
+        self._world.ledger.close()
+        self._world.ledger = SqliteLedger(
+            keyring=keyring or self._keyring,
+            clock=self._world.clock,
+            file=self._folder / "ledger.db",
+            mark_file=self._folder / "mark",
+        )
+        self._world.ledger.connect()
+        restart(self._world)
+
+    def back_up(self) -> None:
+        self._world.ledger.close()
+        (self._folder / "copy").write_bytes((self._folder / "ledger.db").read_bytes())
+        self.open()
+
+    def put_back(self) -> None:
+        self._world.ledger.close()
+        for left in self._folder.glob("ledger.db*"):
+            left.unlink()
+        (self._folder / "ledger.db").write_bytes((self._folder / "copy").read_bytes())
+        (self._folder / "ledger.db").chmod(0o600)
+        self.open()
