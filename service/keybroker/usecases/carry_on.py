@@ -29,6 +29,7 @@ from keybroker.usecases.settling import Settling
 
 TIME_TO_SEND_SECONDS = 0.25
 _MOST_RESENDS = 5  # in one call; the recovery goes on
+_NO_DATE = datetime.min.replace(tzinfo=UTC)
 _WAITED_FOR = frozenset({Step.LOOK, Step.RESEND})
 _FINISHES = {
     Step.FINISH_ACCEPTED: Evidence.ACCEPTED,
@@ -179,9 +180,10 @@ class CarryOn:
             sight, at = Sight.GONE, course.kms.now()
         else:
             course.key = key
-            sight, at = SIGHTS[key.state], key.as_of or datetime.min.replace(tzinfo=UTC)
+            sight, at = SIGHTS[key.state], key.as_of or _NO_DATE
         course.retry_after_seconds = 0.0
-        expired = protocol.is_expired(course.attempt, at) and not self._may_have_newer_pairs(course.attempt, at)
+        newer_pairs = self._may_have_newer_pairs(course.attempt, at)  # dates the restore at the first look
+        expired = protocol.is_expired(course.attempt, at) and not newer_pairs
         settled = self._settling.observe(course.attempt.record_id, sight, at, expired=expired)
         still_bound = sight is Sight.BOUND and course.seen.sight is Sight.BOUND
         course.seen = Seen(sight, expired, settled, resend_refused=still_bound and course.seen.resend_refused)
@@ -191,6 +193,8 @@ class CarryOn:
         restored = self._rows.ledger.restored()
         if not attempt.restored or restored is None:
             return False
+        if restored.at is None and at > _NO_DATE:
+            self._rows.ledger.date_restore(at)
         return restored.at is None or at <= restored.at + TOKEN_LIFE + protocol.LATE_COMMIT
 
     def _send(self, course: _Course) -> None:
