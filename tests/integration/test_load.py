@@ -27,7 +27,7 @@ from kms_emulator import Emulator, Fault
 from tests.integration.processes import BrokerProcess
 
 CALLS = 2000
-CALL_SECONDS = 15.0
+CALL_SECONDS = 12.0
 OVERRUN_SECONDS = "0.25"
 HEALTH_SECONDS = 0.1
 MEMORY_MIB = 400

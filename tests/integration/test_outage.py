@@ -1,6 +1,6 @@
 """The KMS is gone, then back: fast failures that say when to come again, few attempts, service soon after.
 
-KEYBROKER_OUTAGE_SECONDS sets how long it is gone: 6 here, 60 in `make soak`.
+KEYBROKER_OUTAGE_SECONDS sets how long it is gone: 5 here, 60 in `make soak`.
 """
 
 import os
@@ -19,7 +19,7 @@ from keybroker_client import KeyBrokerClient, KeyBrokerError
 from kms_emulator import Emulator
 from tests.integration.processes import BrokerProcess
 
-OUTAGE_SECONDS = float(os.environ.get("KEYBROKER_OUTAGE_SECONDS", "6"))
+OUTAGE_SECONDS = float(os.environ.get("KEYBROKER_OUTAGE_SECONDS", "5"))
 CALLERS = 8
 PAUSE_SECONDS = 0.05
 FAST_SECONDS = 0.3
