@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from keybroker import __version__
 from keybroker.app import App, serve
 from keybroker.policy_explain import add_policy_command
 from keybroker.probe.command import add_probe_parser
-from keybroker.settings import ConfigurationError, Settings, load_settings
+from keybroker.settings import ConfigurationError, LedgerSettings, Settings, load_settings
 from keybroker.telemetry.logs import configure_logs
 
 EXIT_CONFIGURATION = 2
@@ -102,6 +102,9 @@ def _check_config(options: argparse.Namespace) -> int:
     for name, instance in settings.kms.instances.items():
         default = " (default)" if name == settings.kms.default_instance else ""
         print(f"KMS instance {name}{default}: {instance.dkms_instance_id} at {instance.endpoint}")
+    print(f"Ledger: {_ledger(settings.ledger)}")
+    for warning in _warnings(settings.ledger):
+        print(f"keybroker: warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -111,6 +114,22 @@ def _callers(settings: Settings) -> str:
         return "anybody who reaches the gRPC address, for everything"
     method = "client certificates" if identity.mtls else "bearer tokens"
     return f"known by {method}, as {settings.policy.file} allows"
+
+
+def _ledger(settings: LedgerSettings) -> str:
+    if settings.file is None:
+        return "in memory"
+    return f"{settings.file}, mark {settings.mark_file or 'none'}, key {settings.key_file}"
+
+
+def _warnings(settings: LedgerSettings) -> Iterator[str]:
+    if settings.file is None:
+        yield (
+            "ledger.file is not set: a restart forgets every request, so what was under way stays unresolved and a "
+            "repeat is taken for a new request"
+        )
+    elif settings.mark_file is None:
+        yield "ledger.mark_file is not set: a ledger that was restored from a backup is not recognised"
 
 
 def _demo(_options: argparse.Namespace) -> int:
