@@ -9,7 +9,7 @@ PROTOS := $(wildcard protos/keymaterial/v1/*.proto)
 STUBS := clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format proto bench lock docs clean
+.PHONY: help demo test lint format proto bench soak lock docs clean
 
 help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,9 @@ docs: $(DEV) ## Generates docs/errors.md, docs/emulator-fidelity.md and docs/fau
 bench: $(DEV) ## Measures imports against the emulator, beside the vendor's SDK and a floor
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.quotas
+
+soak: $(DEV) ## Long runs of what must hold whatever fails: crashes at random moments and others
+	$(BIN)/python -m tests.soak
 
 lock: $(DEV) ## Renews the lock files
 	$(BIN)/uv pip compile -q -U --generate-hashes --no-emit-index-url --no-header --no-annotate \

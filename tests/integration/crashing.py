@@ -174,7 +174,6 @@ class Broker:
     def wait_until_dead(self) -> int:
         """Its exit status; negative for a signal."""
         wait_until(lambda: self._ended() is not None)
-        self._client.close()
         assert self._status is not None
         return self._status
 
@@ -183,6 +182,11 @@ class Broker:
         if self._ended() is None:
             self.signal(signal.SIGKILL)
         self.wait_until_dead()
+
+    def close(self) -> None:
+        """Kills it and lets go of the connection."""
+        self.kill()
+        self._client.close()
 
     def end(self) -> None:
         """As an operator stops it."""
@@ -258,7 +262,7 @@ class Site:
         config = folder / "keybroker.yaml"
         config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
         broker = Broker(self._nursery, folder, config, stop)
-        self._stack.callback(broker.kill)
+        self._stack.callback(broker.close)
         return broker
 
     def back_up(self) -> Path:

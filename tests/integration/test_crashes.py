@@ -5,6 +5,7 @@ has to come of it: crash_points.py. More of it, at random times: make soak.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,8 +40,9 @@ def _name(point: Point) -> str:
     return point.name
 
 
-@pytest.mark.parametrize("reimport", [True, False], ids=["again", "once"])
-@pytest.mark.parametrize("new_key", [False, True], ids=["existing", "new"])
+@pytest.mark.parametrize(
+    ("new_key", "reimport"), [(False, True), (False, False), (True, True)], ids=["existing", "once", "new"]
+)
 @pytest.mark.parametrize("point", IMPORT_POINTS, ids=_name)
 def test_kill_during_an_import_then_the_same_request_binds_one_material(
     nursery: Nursery, tmp_path: Path, point: Point, *, new_key: bool, reimport: bool
@@ -74,6 +76,22 @@ def test_pause_while_a_cmk_is_created_then_there_is_one_cmk(nursery: Nursery, tm
     with Site(nursery, tmp_path) as site:
         assert pause(new_request(site, new_key=True), point).outcome == IMPORTED
         assert len(site.emulator.created_key_ids) == 1
+
+
+def test_pause_before_the_first_look_then_what_another_process_imported_is_not_told_as_somebody_else_s(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    with Site(nursery, tmp_path) as site, ThreadPoolExecutor(1) as pool:
+        request = new_request(site, new_key=False)
+        site.emulator.faults.add(Fault(operation="DescribeKey", when="before", action="hold"))
+        sleeper = site.broker()
+        call = pool.submit(sleeper.told, request.request_id, request.key_id)
+        site.emulator.wait_until_held()
+        told = site.broker().repeated(request.request_id, request.key_id)
+        site.emulator.release_held()
+        assert told.outcome == IMPORTED
+        assert call.result().outcome == Reason.IMPORT_IN_PROGRESS
+        request.check_repeat(sleeper, told)
 
 
 def test_kill_between_the_looks_that_settle_then_both_are_made_anew(nursery: Nursery, tmp_path: Path) -> None:
