@@ -12,6 +12,7 @@ class What(StrEnum):
 
     CALL = auto()  # request `number`, first time or repeated
     CONSENT = auto()  # the same, with consent to a second CMK
+    RENEW = auto()  # the same people come with new requests, for new CMKs: from now on these are meant
     RECOVER = auto()  # a pass of the background recovery
     HAND_OUT = auto()  # import parameters of CMK `number` go to a caller
     DELETE_ORPHAN = auto()  # CMK `number`

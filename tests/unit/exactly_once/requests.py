@@ -1,5 +1,6 @@
 """Who asks for what."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import NAMESPACE_OID, uuid5
 
@@ -47,35 +48,60 @@ def creating(name: str, new_key: NewKey, *, caller: str = "a caller") -> Request
     return Request(name, caller, Kind.CREATE, new_key)
 
 
-def everybody() -> list[Request]:
-    """Two callers, all kinds of requests, most of them for the same CMK; one request id is used by both."""
+@dataclass(frozen=True, slots=True)
+class People:
+    """Who asks together, and how many CMKs there are for them."""
+
+    name: str
+    cmks: int
+
+    def requests(self, generation: int, first: int) -> list[Request]:
+        """New requests, for CMKs from the `first` of the site's list on."""
+        return _PEOPLE[self.name](str(generation), first)
+
+
+def _everybody(nth: str, first: int) -> list[Request]:
     return [
-        importing("one"),
-        importing("two", caller="another"),
-        importing("three", algorithm=PKCS1),
-        importing("one", 1, caller="another"),
-        wrapping("four"),
-        wrapping("five", 1, caller="another"),
-        importing("six", NewKey(AES_128, alias="alias/six")),
-        importing("seven", NewKey(AES_256), caller="another"),
-        creating("eight", NewKey(AES_128)),
+        importing(f"one {nth}", first),
+        importing(f"two {nth}", first, caller="another"),
+        importing(f"three {nth}", first, algorithm=PKCS1),
+        importing(f"one {nth}", first + 1, caller="another"),
+        wrapping(f"four {nth}", first),
+        wrapping(f"five {nth}", first + 1, caller="another"),
+        importing(f"six {nth}", NewKey(AES_128, alias=f"alias/six-{nth}")),
+        importing(f"seven {nth}", NewKey(AES_256), caller="another"),
+        creating(f"eight {nth}", NewKey(AES_128)),
     ]
 
 
-def rivals() -> list[Request]:
-    """All want the same CMK."""
+def _rivals(nth: str, first: int) -> list[Request]:
     return [
-        importing("one"),
-        importing("two", caller="another"),
-        importing("three", algorithm=PKCS1),
-        wrapping("four", caller="another"),
+        importing(f"one {nth}", first),
+        importing(f"two {nth}", first, caller="another"),
+        importing(f"three {nth}", first, algorithm=PKCS1),
+        wrapping(f"four {nth}", first, caller="another"),
     ]
 
 
-def makers() -> list[Request]:
-    """All want CMKs of their own."""
+def _makers(nth: str, first: int) -> list[Request]:  # noqa: ARG001  # their CMKs are to be made
     return [
-        importing("six", NewKey(AES_128, alias="alias/six")),
-        importing("seven", NewKey(AES_256), caller="another"),
-        creating("eight", NewKey(AES_128), caller="another"),
+        importing(f"six {nth}", NewKey(AES_128, alias=f"alias/six-{nth}")),
+        importing(f"seven {nth}", NewKey(AES_256), caller="another"),
+        creating(f"eight {nth}", NewKey(AES_128), caller="another"),
     ]
+
+
+_PEOPLE: Mapping[str, Callable[[str, int], list[Request]]] = {
+    "everybody": _everybody,
+    "rivals": _rivals,
+    "makers": _makers,
+}
+
+EVERYBODY = People("everybody", 2)
+"""Two callers and all kinds of requests; they use one request id both."""
+
+RIVALS = People("rivals", 1)
+"""All want the same CMK."""
+
+MAKERS = People("makers", 1)
+"""All want CMKs of their own; one is there that is nobody's."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from tests.unit.exactly_once.ending import converge
 from tests.unit.exactly_once.events import Event, Fault, Interrupt, What
-from tests.unit.exactly_once.requests import everybody
+from tests.unit.exactly_once.requests import EVERYBODY
 from tests.unit.exactly_once.site import Readings, Site
 
-_WITHOUT_BLOB = 2  # places among everybody()
+_WITHOUT_BLOB = 2  # places among EVERYBODY
 _NEW_WITH_ALIAS = 6
 _DAY_SECONDS = 24 * 3600
 
@@ -27,7 +27,7 @@ class Scenario:
 
     def play(self) -> None:
         """Raises Broken."""
-        site = Site(self.readings, everybody())
+        site = Site(self.readings, EVERYBODY)
         try:
             for event in self.events:
                 site.happen(event)

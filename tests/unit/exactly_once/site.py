@@ -35,7 +35,7 @@ from tests.builders import ACCOUNT, REGION, FakeClock
 from tests.contract.fake_kms import shared_wrapping_pair
 from tests.unit.exactly_once.events import WRITES, Event, Interrupt, What
 from tests.unit.exactly_once.faults import ERRORS
-from tests.unit.exactly_once.requests import Request
+from tests.unit.exactly_once.requests import People, Request
 from tests.unit.exactly_once.truth import Truth
 from tests.unit.exactly_once.watched_kms import WatchedKms
 
@@ -93,16 +93,19 @@ class Process:
 
 
 class Site:
-    """See the module. `truth` watches; `requests` is who asks for what."""
+    """See the module. `truth` watches; `requests` is who asks for what, `first` where the newest of them begin."""
 
-    def __init__(self, readings: Readings, requests: list[Request], *, cmks: int = 2) -> None:
+    def __init__(self, readings: Readings, people: People) -> None:
         self.readings = readings
-        self.requests = list(requests)
+        self.people = people
+        self.requests: list[Request] = []
+        self.first = 0
+        self.key_ids: list[str] = []
         self.clock = SiteClock()
         self.kms = self.clock.kms = _kms(readings, self.clock)
         self.ledger = SqliteLedger(keyring=random_keyring(), clock=self.clock)
         self.ledger.connect()
-        self.key_ids = [self.kms.add_key() for _ in range(cmks)]
+        self._renew()
         self.pairs: dict[str, ImportParameters] = {}
         self.running: list[Process] = []
         self.generated = 0
@@ -128,6 +131,8 @@ class Site:
         match event.what:
             case What.CALL | What.CONSENT | What.RECOVER | What.HAND_OUT | What.DELETE_ORPHAN:
                 self._act(event)
+            case What.RENEW:
+                self._renew()
             case What.RESTART:
                 self._restart(event.process)
             case What.FOREIGN_IMPORT if not self.readings.sole_importer:
@@ -156,8 +161,8 @@ class Site:
 
     def _take_name(self, event: Event) -> None:
         """Somebody gives a CMK of theirs what would make it look like a request's."""
-        key_id = self.key_ids[event.number % len(self.key_ids)]
-        for request in self.requests:
+        key_id = self.key_ids[-1 - event.number % self.people.cmks]
+        for request in self.requests[self.first :]:
             if not isinstance(request.target, NewKey) or request.target.spec is AES_256:
                 continue
             if event.what is What.FOREIGN_TAG:
@@ -198,8 +203,7 @@ class Site:
             case What.DELETE_ORPHAN:
                 self._delete_orphan(process, self._key_id(event))
             case _:
-                request = self.requests[event.number % len(self.requests)]
-                self._call(process, request, consent=event.what is What.CONSENT)
+                self._call(process, self._request(event.number), consent=event.what is What.CONSENT)
 
     def _call(self, process: Process, request: Request, *, consent: bool) -> None:
         if request.kind is Kind.IMPORT_WRAPPED and not self._wrapped(process, request):
@@ -238,7 +242,7 @@ class Site:
     def _target(self, request: Request) -> KeyReference | NewKey:
         if isinstance(request.target, NewKey):
             return request.target
-        return KeyReference(self.key_ids[request.target % len(self.key_ids)])
+        return KeyReference(self.key_ids[request.target])
 
     def _wrapped(self, process: Process, request: Request) -> bool:
         """The caller generates and wraps its own material, once."""
@@ -246,7 +250,7 @@ class Site:
             return True
         if isinstance(request.target, NewKey):
             return False
-        key_id = self.key_ids[request.target % len(self.key_ids)]
+        key_id = self.key_ids[request.target]
         if key_id not in self.pairs:
             self._hand_out(process, key_id)
         pair = self.pairs.get(key_id)
@@ -321,9 +325,19 @@ class Site:
         finally:
             self.running = running
 
+    def _renew(self) -> None:
+        self.first = len(self.requests)
+        self.requests += self.people.requests(self.first, len(self.key_ids))
+        self.key_ids += [self.kms.add_key() for _ in range(self.people.cmks)]
+
+    def _request(self, number: int) -> Request:
+        return self.requests[self.first + number % (len(self.requests) - self.first)]
+
     def _key_id(self, event: Event) -> str:
-        key_ids = self.kms.key_ids
-        return key_ids[event.number % len(key_ids)]
+        """The newest are counted from their first, then those that were made since."""
+        known = self.kms.key_ids
+        newest = known[known.index(self.key_ids[-self.people.cmks]) :]
+        return newest[event.number % len(newest)]
 
     def _time(self) -> Deadline:
         return Deadline.after(_CALL_SECONDS, monotonic=self.clock.monotonic)
