@@ -4,11 +4,14 @@ The bases are of mmdebstrap instead of a registry; the rest is the Dockerfile th
 """
 
 import base64
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -158,13 +161,21 @@ def _base(containers: Containers) -> float:
     return float(containers.inspect("localhost/keybroker-base:bookworm")["Size"]) / 1e6
 
 
-def for_podman(objects: list[Tree]) -> list[Tree]:
+def for_podman(objects: list[Tree], ledger_key: Path) -> list[Tree]:
     """What podman 4.3.1 needs otherwise; all else of the overlay is given to it as it is.
 
-    It writes a Secret's base64 text undecoded, so the emulator's access key comes as a ConfigMap. It maps ports only
-    with a bridge, which would leave rules in the host's firewall, so there is no network but loopback and no ports.
+    It writes a Secret's base64 text undecoded, so the emulator's access key comes as a ConfigMap. It makes that
+    readable by all, which keybroker refuses of the ledger's key, so `ledger_key` is a folder with it, which is made
+    here. It maps ports only with a bridge, which would leave rules in the host's firewall, so there is no network but
+    loopback and no ports.
     """
     for item in objects:
+        if item["kind"] == "Secret" and "key" in item["data"]:
+            ledger_key.mkdir(mode=0o755)
+            file = ledger_key / "key"
+            file.write_bytes(base64.b64decode(item["data"]["key"]))
+            file.chmod(0o440)
+            os.chown(file, 0, 65532)
         if item["kind"] == "Secret":
             item["kind"] = "ConfigMap"
             item["data"] = {name: base64.b64decode(value).decode() for name, value in item["data"].items()}
@@ -173,22 +184,30 @@ def for_podman(objects: list[Tree]) -> list[Tree]:
             for container in pod["containers"]:
                 container.pop("ports", None)
             for volume in pod["volumes"]:
-                if "secret" in volume:
+                if volume["name"] == "ledger-key":
+                    volume["hostPath"] = {"path": str(ledger_key), "type": "Directory"}
+                    del volume["secret"]
+                elif "secret" in volume:
                     volume["configMap"] = {"name": volume.pop("secret")["secretName"]}
     return objects
 
 
-def test_podman_plays_the_dev_overlay_and_a_killed_broker_comes_back(
+IMPORT = ("--output", "json", "import", "--new-key", "--spec", "aes-256", "--request-id")
+REQUEST = "7f3f8a52-4c0e-4a53-9a55-0d6a4f0c6b11"
+
+
+def test_podman_plays_the_dev_overlay_and_a_killed_broker_comes_back_with_its_ledger(
     containers: Containers, tmp_path: Path, record_property: Any
 ) -> None:
     manifest = tmp_path / "dev.yaml"
-    manifest.write_text(yaml.safe_dump_all(for_podman(render("dev"))))
+    manifest.write_text(yaml.safe_dump_all(for_podman(render("dev"), tmp_path / "ledger-key")))
     containers.podman("play", "kube", "--network=none", str(manifest))
     names = containers.podman("ps", "--format={{.Names}}").stdout.split()
     (broker,) = [name for name in names if name.endswith("-keybroker")]
     wait_for(lambda: _kbctl(containers, broker, "health").returncode == 0)
-    first = _kbctl(containers, broker, "import", "--new-key", "--spec", "aes-256")
+    first = _kbctl(containers, broker, *IMPORT, REQUEST)
     assert first.returncode == 0, first.stderr
+    imported = json.loads(first.stdout)
 
     state = containers.inspect(broker)
     host = state["HostConfig"]
@@ -202,10 +221,33 @@ def test_podman_plays_the_dev_overlay_and_a_killed_broker_comes_back(
     os.kill(state["State"]["Pid"], signal.SIGKILL)
     wait_for(lambda: containers.inspect(broker)["RestartCount"] == 1)
     wait_for(lambda: _kbctl(containers, broker, "health").returncode == 0)
+    again = json.loads(_kbctl(containers, broker, *IMPORT, REQUEST).stdout)
+    assert (imported["replayed"], again["replayed"]) == (False, True)
+    assert again | {"replayed": False} == imported
     second = _kbctl(containers, broker, "import", "--new-key", "--spec", "aes-128")
     assert second.returncode == 0, second.stderr
+    assert _request_ids_in(_copy_as_documented(containers, broker), tmp_path).count(REQUEST) == 1
     record_property("podman play kube", containers.podman("--version").stdout.strip())
     containers.podman("pod", "rm", "--all", "--force", "--time", "0")
+
+
+def _copy_as_documented(containers: Containers, name: str) -> bytes:
+    """The ledger, by the command of docs/deployment.md, without its kubectl."""
+    text = (ROOT / "docs/deployment.md").read_text()
+    code = text.partition("deploy/keybroker -- /opt/keybroker/bin/python -c '\n")[2].partition("'")[0]
+    assert "serialize" in code
+    before = "import base64, io, sys\nsys.stdout = io.TextIOWrapper(io.BytesIO())"
+    after = "print(base64.b64encode(sys.stdout.buffer.getvalue()).decode(), file=sys.__stdout__)"
+    code = f"{before}\n{code}\n{after}"  # podman() gives text
+    return base64.b64decode(containers.podman("exec", name, PYTHON, "-c", code).stdout)
+
+
+def _request_ids_in(copy: bytes, folder: Path) -> list[str]:
+    file = folder / "copy.db"
+    file.write_bytes(copy)
+    with closing(sqlite3.connect(file)) as ledger:
+        assert ledger.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [request_id for (request_id,) in ledger.execute("SELECT request_id FROM attempts")]
 
 
 def _kbctl(containers: Containers, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
