@@ -130,6 +130,15 @@ def test_turns_of_a_call_are_learnt() -> None:
     assert turns.mean == pytest.approx(1.0, rel=0.1)
 
 
+def test_pacer_learns_from_the_turns_that_it_gave() -> None:
+    crowd = Crowd(limit=20_000)
+    for _ in range(REMEMBERED_TURNS):
+        call = deadline()
+        for _ in range(3):
+            crowd.pacer.turn(call, owner=OWNER)
+    assert crowd.pacer._turns.mean == pytest.approx(3.0, rel=0.1)
+
+
 def test_those_who_came_later_push_nobody_beyond_a_deadline_without_a_word() -> None:
     """Foretold in time, overtaken by other callers: told so when the deadline is near, not after it."""
     crowd = Crowd(limit=5)
