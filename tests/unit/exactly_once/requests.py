@@ -83,7 +83,7 @@ def _rivals(nth: str, first: int) -> list[Request]:
     ]
 
 
-def _makers(nth: str, first: int) -> list[Request]:  # noqa: ARG001  # their CMKs are to be made
+def _makers(nth: str, first: int) -> list[Request]:  # their CMKs are to be made
     return [
         importing(f"six {nth}", NewKey(AES_128, alias=f"alias/six-{nth}")),
         importing(f"seven {nth}", NewKey(AES_256), caller="another"),

@@ -143,3 +143,17 @@ SCENARIOS: Mapping[str, Scenario] = {
         "CMKs", [_call(_NEW_WITH_ALIAS, Fault("CreateKey", fate="late")), _call(_NEW_WITH_ALIAS)]
     ),
 }
+
+FOUND: Mapping[str, Scenario] = {
+    "the record of a CreateKey fails": Scenario(
+        "CMKs", [_call(_NEW_WITH_ALIAS, at=[Interrupt("created: before", Event(What.LEDGER_FAILS))])]
+    ),
+    "a claim is of the future": Scenario(
+        "L1",
+        [
+            _call(0, at=[Interrupt("claim: after", Event(What.CRASH))]),
+            Event(What.LOCAL_CLOCK, -3 * _DAY_SECONDS),
+        ],
+    ),
+}
+"""Runs that the state machine found to break an invariant, before the broker was mended."""

@@ -4,7 +4,7 @@ from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.unit.exactly_once.machine import ExactlyOnce
@@ -15,8 +15,11 @@ STEPS_A_RUN = 30
 _ANY_SPEED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
 
-def search(runs: int, *, same_each_time: bool = False, shrink: bool = True) -> Counter[str]:
-    """Raises Broken, with the shortest run that it found printed. Returns how often which answer was told."""
+def search(runs: int, *, number: int | None = None, shrink: bool = True) -> Counter[str]:
+    """Raises Broken; notes the shortest run that it found. Returns how often which answer was told.
+
+    The same `number` draws the same runs.
+    """
     told: Counter[str] = Counter()
 
     class Counted(ExactlyOnce):
@@ -31,19 +34,20 @@ def search(runs: int, *, same_each_time: bool = False, shrink: bool = True) -> C
         stateful_step_count=STEPS_A_RUN,
         deadline=None,
         database=None,
-        derandomize=same_each_time,
         phases=phases,
+        report_multiple_bugs=False,
         suppress_health_check=_ANY_SPEED,
     )
-    run_state_machine_as_test(Counted, settings=bounds)
+    drawn = Counted if number is None else seed(number)(Counted)
+    run_state_machine_as_test(drawn, settings=bounds)
     return told
 
 
-def finds(bug: Bug, *, runs: int) -> bool:
-    """Whether the machine notices the bug, and quickly: nothing is shrunk or printed."""
+def finds(bug: Bug, *, runs: int, number: int) -> bool:
+    """Whether the machine notices the bug. Nothing is shrunk or printed."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()), bug():
         try:
-            search(runs, same_each_time=True, shrink=False)
+            search(runs, number=number, shrink=False)
         except Broken:
             return True
     return False

@@ -50,7 +50,7 @@ def refusals_judged_in_memory() -> AbstractContextManager[object]:
 def _taken_for_refusals(codes: set[str]) -> AbstractContextManager[object]:
     original = CarryOn._not_accepted
 
-    def not_accepted(self: CarryOn, course: Any, error: BrokerError) -> None:  # noqa: ANN401  # private there
+    def not_accepted(self: CarryOn, course: Any, error: BrokerError) -> None:  # private there
         if isinstance(error, KmsError) and error.kms_code in codes:
             error.committed_nothing = True
         original(self, course, error)
@@ -73,7 +73,7 @@ def told_before_recorded() -> AbstractContextManager[object]:
     later: dict[int, list[Attempt]] = {}
     find = Rows.find
 
-    def finish(self: Rows, name: str, attempt: Attempt) -> Attempt:  # noqa: ARG001  # as there
+    def finish(self: Rows, name: str, attempt: Attempt) -> Attempt:  # as there
         later.setdefault(id(self), []).append(attempt)
         return attempt
 
@@ -119,7 +119,7 @@ def pair_before_claim() -> AbstractContextManager[object]:
     """R5: import parameters are fetched, then the CMK is claimed."""
     original = ImportExternalKey._begin
 
-    def begin(self: ImportExternalKey, wish: Any, row: Attempt, key: ExternalKey) -> Answer:  # noqa: ANN401
+    def begin(self: ImportExternalKey, wish: Any, row: Attempt, key: ExternalKey) -> Answer:
         self._obtain.obtain(wish.kms, key.name, wish.algorithm, deadline=wish.deadline)
         return original(self, wish, row, key)
 
@@ -151,7 +151,7 @@ def rewrap_beside_open_send() -> AbstractContextManager[object]:
 def one_look_settles() -> AbstractContextManager[object]:
     """R7: one DescribeKey after the expiry is enough."""
 
-    def observe(self: Settling, what: object, sight: Sight, at: datetime | None, *, expired: bool) -> bool:  # noqa: ARG001
+    def observe(self: Settling, what: object, sight: Sight, at: datetime | None, *, expired: bool) -> bool:
         return expired and sight in {Sight.PENDING, Sight.GONE}
 
     return patch.object(Settling, "observe", observe)
@@ -167,7 +167,7 @@ def expiry_by_the_local_clock() -> AbstractContextManager[object]:
     look, is_expired = CarryOn._look, protocol.is_expired
     local: list[datetime] = []
 
-    def local_look(self: CarryOn, course: Any) -> None:  # noqa: ANN401
+    def local_look(self: CarryOn, course: Any) -> None:
         local[:] = [self._clock.now()]
         look(self, course)
 
@@ -196,7 +196,7 @@ def regenerated_on_time_out() -> AbstractContextManager[object]:
     """A repeat of a request whose outcome is unknown makes new material."""
     original = ImportExternalKey._resume
 
-    def resume(self: ImportExternalKey, wish: Any, row: Attempt, cmk: CmkName) -> Answer:  # noqa: ANN401
+    def resume(self: ImportExternalKey, wish: Any, row: Attempt, cmk: CmkName) -> Answer:
         if row.state is not State.PREPARED:
             return original(self, wish, row, cmk)
         key = self._keys.describe(wish.kms, KeyReference(cmk.key_id), deadline=wish.deadline)
@@ -208,7 +208,7 @@ def regenerated_on_time_out() -> AbstractContextManager[object]:
 def enabled_is_success() -> AbstractContextManager[object]:
     """A CMK that is Enabled after a lost answer is told as IMPORTED."""
 
-    def otherwise(attempt: Attempt, seen: Seen, means: Means) -> Step | None:  # noqa: ARG001
+    def otherwise(attempt: Attempt, seen: Seen, means: Means) -> Step | None:
         adopt = attempt.state is State.PREPARED and seen.sight is Sight.BOUND
         return Step.FINISH_ACCEPTED if adopt else None
 
@@ -218,7 +218,7 @@ def enabled_is_success() -> AbstractContextManager[object]:
 def adopted_unverified() -> AbstractContextManager[object]:
     """What a list by tag shows is adopted, without a look at its tags."""
 
-    def candidate(self: CreateSafely, kms: Kms, creation: object, key_id: str, deadline: Any) -> ExternalKey:  # noqa: ANN401, ARG001
+    def candidate(self: CreateSafely, kms: Kms, creation: object, key_id: str, deadline: Any) -> ExternalKey:
         return self._keys.describe(kms, KeyReference(key_id), deadline=deadline)
 
     return patch.object(CreateSafely, "_candidate", candidate)
@@ -233,7 +233,7 @@ def adopted_by_alias() -> AbstractContextManager[object]:
     """After a lost CreateKey the CMK that has the alias is adopted."""
     original = CreateSafely._search
 
-    def search(self: CreateSafely, kms: Kms, creation: Any, patience: Any, deadline: Any) -> ExternalKey | None:  # noqa: ANN401
+    def search(self: CreateSafely, kms: Kms, creation: Any, patience: Any, deadline: Any) -> ExternalKey | None:
         if not creation.alias:
             return original(self, kms, creation, patience, deadline)
         try:
@@ -248,7 +248,7 @@ def created_again() -> AbstractContextManager[object]:
     """After a lost CreateKey another one is sent without asking."""
     original = CreateSafely.ensure
 
-    def ensure(self: CreateSafely, *args: Any, **kwargs: Any) -> tuple[Attempt, ExternalKey]:  # noqa: ANN401
+    def ensure(self: CreateSafely, *args: Any, **kwargs: Any) -> tuple[Attempt, ExternalKey]:
         return original(self, *args, **{**kwargs, "allow_second_key": True})
 
     return patch.object(CreateSafely, "ensure", ensure)

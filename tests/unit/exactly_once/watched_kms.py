@@ -34,7 +34,10 @@ class Flight:
 
 
 class WatchedKms(FakeKms):
-    """See the module. `at` is told of each request; `on_arrival` of material, before it has any effect; `on_fetch` of fetches of pairs."""
+    """See the module.
+
+    `at` is told of each request, `on_arrival` of key material before it has any effect, `on_fetch` of fetched pairs.
+    """
 
     def __init__(self, *, clock: Clock) -> None:
         super().__init__(clock=clock)
