@@ -97,6 +97,7 @@ ILLS: tuple[Ill, ...] = (
     Ill("dropped before the commit", _effect("drop")),
     Ill("dropped after the commit", _effect("drop", "after")),
     LATE,
+    Ill("checked on arrival, commits late", _effect("late", checked_first=True), only=_IMPORT),
     DELAY,
     Ill("500 before the commit", _effect("error", status=500, code="InternalFailure")),
     Ill("500 after the commit", _effect("error", "after", status=500, code="InternalFailure")),

@@ -63,7 +63,7 @@ def _lines(table: Table) -> Iterator[str]:
         yield from _target(target, table[target])
     yield from _listed(
         "Unresolved",
-        "The only cells that leave the caller without an answer. All others have it at once.",
+        "The only cells that leave the caller without an answer; all others have one, were it to try again.",
         UNRESOLVED,
         ("operation", "faults", "length", "readings", "told", "why", "settled by"),
     )
@@ -110,7 +110,7 @@ def _listed(title: str, text: str, entries: Sequence[Entry], columns: Sequence[s
     cells = [cell for group in GROUPS for cell in cells_of_group(group)]
     for entry in entries:
         lengths = " and ".join(entry.lengths)
-        ills = "every fault" if entry.ills == EVERY_ILL else ", ".join(entry.ills)
+        ills = "every fault" if entry.ills == EVERY_ILL else "; ".join(entry.ills)
         worlds = _span("".join({cell.world.key for cell in cells if entry.has(cell)}))
         values = [entry.place, ills, lengths, worlds, entry.reason, entry.why]
         yield f"| {' | '.join([*values, entry.settled_by][: len(columns)])} |"

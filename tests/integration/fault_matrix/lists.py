@@ -21,6 +21,7 @@ _EVERY_WORLD = "".join(WORLDS)
 EVERY_ILL = tuple(ill.title for ill in ILLS if not ill.only)
 _NOT_COMMITTED = ("dropped before the commit", "500 before the commit", "503 before the commit")
 _COMMITS_AFTERWARDS = ("commits late", "delayed past the deadline")
+_IMPORTS_AFTERWARDS = ("checked on arrival, commits late", *_COMMITS_AFTERWARDS)
 _COMMITTED = (
     "reset after the commit",
     "dropped after the commit",
@@ -60,7 +61,7 @@ class Entry:
 UNRESOLVED: tuple[Entry, ...] = (
     Entry(
         IMPORT,
-        (*_NOT_COMMITTED, *_COMMITS_AFTERWARDS, *_COMMITTED, *_ANOTHER),
+        (*_NOT_COMMITTED, *_IMPORTS_AFTERWARDS, *_COMMITTED, *_ANOTHER),
         _STANDING,
         _EVERY_WORLD,
         "IMPORT_UNRESOLVED",
@@ -136,7 +137,7 @@ UNATTRIBUTED: tuple[Entry, ...] = (
     ),
     Entry(
         IMPORT,
-        (*_COMMITTED, *_COMMITS_AFTERWARDS),
+        (*_COMMITTED, *_IMPORTS_AFTERWARDS),
         _STANDING,
         "EFGHKLM",
         "ENABLED_UNATTRIBUTED",
