@@ -299,7 +299,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("read", "body"), WRONG, ids=brief)
+@pytest.mark.parametrize(("read", "body"), WRONG, ids=range(len(WRONG)))
 def test_page_tags_or_ciphertext_of_a_wrong_shape_is_refused(
     read: Callable[[dict[str, object]], object], body: dict[str, object]
 ) -> None:

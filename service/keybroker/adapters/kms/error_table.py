@@ -10,7 +10,7 @@ that kind can have is taken. A code means the same for every operation in use, s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keybroker.domain.errors import KmsError, Reason
 
@@ -215,11 +215,13 @@ _UNRECOGNISED = ErrorRule(
     "The KMS answered with an error that the broker does not know.",
     committed_nothing=False,
 )
+_FAILED = replace(_UNRECOGNISED, reason=Reason.KMS_UNAVAILABLE, message="The KMS failed to serve the request.")
+_SERVER_ERROR = 500
 
 
 def kms_error(code: str, status: int, *, request_id: str = "", retry_after_seconds: float | None = None) -> KmsError:
-    """What an error answer of the KMS is to us. An unknown code becomes "other"."""
-    rule = ERROR_TABLE.get(code, _UNRECOGNISED)
+    """What an error answer of the KMS is to us. An unknown code becomes "other"; with a 5xx it is a failure of the KMS."""
+    rule = ERROR_TABLE.get(code, _FAILED if status >= _SERVER_ERROR else _UNRECOGNISED)
     if rule.reason is Reason.KMS_THROTTLED and retry_after_seconds is None:
         retry_after_seconds = DEFAULT_THROTTLE_SECONDS
     return KmsError(
