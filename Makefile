@@ -54,6 +54,7 @@ bench: $(DEV) ## Measures imports against the emulator, beside the vendor's SDK 
 
 soak: $(DEV) ## Long runs of what must hold whatever fails: crashes at random moments and others
 	$(BIN)/python -m tests.soak
+	KEYBROKER_OUTAGE_SECONDS=60 $(BIN)/pytest -n0 --timeout 300 tests/integration/test_outage.py
 
 lock: $(DEV) ## Renews the lock files
 	$(BIN)/uv pip compile -q -U --generate-hashes --no-emit-index-url --no-header --no-annotate \

@@ -220,7 +220,7 @@ _SERVER_ERROR = 500
 
 
 def kms_error(code: str, status: int, *, request_id: str = "", retry_after_seconds: float | None = None) -> KmsError:
-    """What an error answer of the KMS is to us. An unknown code becomes "other"; with a 5xx it is a failure of the KMS."""
+    """What an error answer of the KMS is to us. An unknown code becomes "other", with a 5xx a failure of the KMS."""
     rule = ERROR_TABLE.get(code, _FAILED if status >= _SERVER_ERROR else _UNRECOGNISED)
     if rule.reason is Reason.KMS_THROTTLED and retry_after_seconds is None:
         retry_after_seconds = DEFAULT_THROTTLE_SECONDS
