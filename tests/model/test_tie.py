@@ -140,10 +140,6 @@ def _is_of_a_deleted_cmk(case: Case, step: Step) -> bool:
     return case.seen.sight is Sight.GONE and case.seen.settled and step is Step.FINISH_NOT_IMPORTED
 
 
-def _disproved_sole(found: tuple[Case, Step]) -> bool:
-    return found[0].means.disproved and found[1] is Step.FINISH_SOLE_IMPORTER
-
-
 def decisions_never_made() -> dict[tuple[str, bool, bool, bool], set[str]]:
     made, possible = defaultdict(set), defaultdict(set)
     for case, allowed in _table():
@@ -156,12 +152,7 @@ def decisions_never_made() -> dict[tuple[str, bool, bool, bool], set[str]]:
 
 
 def test_decide_every_row_and_sight_takes_a_step_of_the_model() -> None:
-    assert [found for found in steps_not_allowed() if not _disproved_sole(found)] == []
-
-
-@pytest.mark.xfail(strict=True, reason="decide() says SOLE_IMPORTER of material that Encrypt has disproved")
-def test_decide_disproved_never_says_sole_importer() -> None:
-    assert [found for found in steps_not_allowed() if _disproved_sole(found)] == []
+    assert steps_not_allowed() == []
 
 
 def test_decide_over_all_rows_makes_every_decision_of_the_model() -> None:
