@@ -11,18 +11,20 @@ from tests.unit.exactly_once.truth import Broken
 
 _FOUND_SOON = (
     "resend_not_counted",
+    "server_error_is_refusal",
     "told_before_recorded",
     "failure_keeps_the_cmk",
     "hand_out_beside_claims",
     "rewrap_beside_open_send",
+    "one_look_settles",
     "regenerated_on_time_out",
     "enabled_is_success",
     "adopted_unverified",
-    "created_again",
 )
-"""What random search finds in a few hundred steps; the others need their scenario, or the long search of `make soak`."""
+"""What random search finds in some hundred steps. The others need their scenario, or the search of `make soak`."""
 
-_RUNS = 300
+_RUNS = 15  # at a time
+_TIMES = 20  # each with a number of its own, so that the outcome is the same each time
 
 
 def test_seeded_bugs_each_has_a_scenario() -> None:
@@ -42,4 +44,4 @@ def test_scenario_with_its_bug_breaks_the_invariant(name: str) -> None:
 
 @pytest.mark.parametrize("name", _FOUND_SOON)
 def test_state_machine_with_a_bug_fails(name: str) -> None:
-    assert finds(BUGS[name], runs=_RUNS, number=1)
+    assert any(finds(BUGS[name], runs=_RUNS, number=number) for number in range(_TIMES))

@@ -5,7 +5,7 @@ import pytest
 from tests.unit.exactly_once.scenarios import FOUND
 from tests.unit.exactly_once.search import search
 
-_RUNS = 60
+_RUNS = 25
 
 
 def test_import_protocol_whatever_happens_keeps_its_invariants() -> None:
