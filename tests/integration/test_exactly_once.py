@@ -138,6 +138,7 @@ def test_fifty_requests_for_one_cmk_at_once_import_exactly_one_material(
 ) -> None:
     """Whoever hears that the CMK is bound hears it after Enabled was confirmed: the winner's row says so by then."""
     emulator.set_readings(enabled_lag_describes=2)
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="before", action="delay", delay_seconds=1))
     key_id = emulator.create_key()
     all_there = threading.Barrier(50)
     requests = [request_for(key_id) for _ in range(50)]

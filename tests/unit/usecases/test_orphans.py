@@ -107,6 +107,12 @@ def test_orphan_whose_deletion_fails_is_let_go_of() -> None:
     assert run(world, NEW, request_id=REQUEST).state is State.IMPORTED
 
 
+def world_says(world: World, key_id: str) -> str:
+    with pytest.raises(BrokerError) as caught:
+        delete(world, key_id)
+    return caught.value.message
+
+
 def _enabled(world: World) -> str:
     return run(world, NEW, request_id=REQUEST).cmk.key_id  # type: ignore[union-attr]
 
@@ -158,6 +164,7 @@ def test_what_is_no_orphan_is_not_deleted(make: Callable[[World], str], reason: 
     world = World()
     key_id = make(world)
     assert refused(world, key_id) is reason
+    assert "still looking" in world_says(world, key_id) or make is not _still_looked_for
     assert not listed(world).get(key_id, False)
 
 

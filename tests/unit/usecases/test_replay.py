@@ -190,13 +190,15 @@ def test_fifty_requests_for_one_cmk_at_once_import_exactly_one_material() -> Non
     world = World()
     world.kms.enabled_lag_seconds = 0.5
     key_id = world.kms.add_key()
-    all_there = threading.Barrier(50)
+    all_there, somebody_lost = threading.Barrier(50), threading.Event()
+    world.kms.before("ImportKeyMaterial", lambda: somebody_lost.wait(20))
 
     def ask(_: int) -> tuple[Reason | None, State | None]:
         all_there.wait()
         try:
             run(world, key_id, request_id=str(uuid4()))
         except BrokerError as error:
+            somebody_lost.set()
             holder = world.ledger.holder(world.cmk(key_id))
             return error.reason, holder.state if holder else None
         return None, State.IMPORTED
