@@ -9,7 +9,7 @@ from keybroker.domain.attempt import Evidence, State
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import KeyState
 from keybroker.domain.key_check_value import key_check_value
-from keybroker.domain.wrapping import RSAES_PKCS1_V1_5
+from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
 from tests.builders import World, lost_reply, refusal
 from tests.unit.usecases.support import (
     REQUEST,
@@ -230,6 +230,11 @@ class TestSoleImporter:
     def test_sole_importer_is_not_said_of_material_that_a_caller_wrapped(self) -> None:
         world, key_id = bound_but_told_nothing(ASSERTING)
         assert wrapped_reason(world, key_id, given(parameters_for(world, key_id))) is Reason.ENABLED_UNATTRIBUTED
+
+    def test_sole_importer_is_not_said_of_a_token_that_came_from_elsewhere(self) -> None:
+        world, key_id = bound_but_told_nothing(replace(ASSERTING, allow_foreign_tokens=True))
+        foreign = world.kms.get_parameters_for_import(world.cmk(key_id), RSAES_OAEP_SHA_256, deadline=world.deadline())
+        assert wrapped_reason(world, key_id, given(foreign)) is Reason.ENABLED_UNATTRIBUTED
 
     def test_sole_importer_is_not_said_against_a_proof_to_the_contrary(self) -> None:
         world = World(choices=replace(ASSERTING, prove=True))
