@@ -52,8 +52,9 @@ bench: $(DEV) ## Measures imports against the emulator, beside the vendor's SDK 
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.quotas
 
-soak: $(DEV) ## Long runs of what must hold whatever fails: crashes at random moments and others
+soak: $(DEV) ## Long runs of what must hold whatever fails: crashes at random moments, the state machine, the model
 	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.model
 	KEYBROKER_OUTAGE_SECONDS=60 $(BIN)/pytest -n0 --timeout 300 tests/integration/test_outage.py
 
 lock: $(DEV) ## Renews the lock files

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from keybroker.domain.errors import Reason
 from kms_emulator import Fault
-from tests.integration.crashing import Broker, Site, Stop, Told, check_true
+from tests.integration.crash_answers import Told, check_true
+from tests.integration.crashing import Broker, Site, Stop
 
 IMPORTED = "IMPORTED"
 _KILLED = -9

@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.cmac import CMAC
 
-from keybroker.domain.errors import REASONS, Reason
 from keybroker_client import KeyBrokerClient, KeyBrokerError
 from keymaterial.v1 import types_pb2
 from kms_emulator import AccessKey, Emulator, EmulatorSettings
 from tests.integration.conftest import ACCESS_KEY_ID, ACCESS_KEY_SECRET, DKMS_INSTANCE_ID, broker_settings
+from tests.integration.crash_answers import Told
 
 ROOT = Path(__file__).parents[2]
 NEW_KEY = types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256)
@@ -34,7 +32,6 @@ _POLL_SECONDS = 0.01
 _PATIENCE_SECONDS = 30.0
 _CALL_SECONDS = 8.0
 _LONGEST_WAIT_SECONDS = 0.5
-_CHECK_VALUE_BYTES = 3
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = _PATIENCE_SECONDS) -> None:
@@ -94,29 +91,6 @@ class Stop:
     nth: int = 1
     pause: bool = False
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a caller was told: IMPORTED with what goes with it, or an error's reason."""
-
-    outcome: str
-    key_id: str = ""
-    check_value: bytes = b""
-    replayed: bool = False
-    retry_after_seconds: float | None = None
-
-    @property
-    def is_final(self) -> bool:
-        """Whether a repeat must be told the same. LEDGER_RESTORED ends by itself."""
-        if self.outcome in {"", Reason.LEDGER_RESTORED}:
-            return False
-        return self.outcome == "IMPORTED" or not REASONS[Reason(self.outcome)].retryable
-
-    @property
-    def content(self) -> tuple[str, bytes]:
-        """What a repeat must be told again."""
-        return self.outcome, self.check_value
 
 
 class Broker:
@@ -283,28 +257,3 @@ class Site:
         self.emulator.faults.clear()
         self.emulator.release_held()
         wait_until(lambda: not self.emulator.in_flight)
-
-
-def check_true(told: Told, emulator: Emulator, key_id: str) -> None:
-    """AssertionError if what was told of this CMK is not so, by the emulator's own knowledge; one material at most."""
-    accepted = emulator.accepted_imports(key_id)
-    ours = emulator.successful_imports(key_id)
-    assert len(accepted) <= 1, f"{len(accepted)} materials were bound to one CMK"
-    if told.outcome == "IMPORTED":
-        material = emulator.bound_material(key_id)
-        assert material is not None, "told IMPORTED, and nothing is bound"
-        assert ours, "told IMPORTED, and somebody else's material is bound"
-        assert told.check_value == check_value(material), "another check value than the bound material's"
-        return
-    assert not told.check_value
-    if told.outcome == Reason.ENABLED_UNATTRIBUTED:
-        assert accepted, "told ENABLED_UNATTRIBUTED, and nothing is bound"
-    elif told.is_final:
-        assert not ours, f"told {told.outcome}, and it was imported"
-
-
-def check_value(material: bytes) -> bytes:
-    """The first 3 bytes of AES-CMAC over a block of zeros. Source: SP 800-38B."""
-    cmac = CMAC(AES(material))
-    cmac.update(bytes(16))
-    return cmac.finalize()[:_CHECK_VALUE_BYTES]

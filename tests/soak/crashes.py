@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration.crash_answers import Told
 from tests.integration.crash_points import (
     CREATE_POINTS,
     IMPORT_POINTS,
@@ -19,7 +20,7 @@ from tests.integration.crash_points import (
     new_request,
     pause,
 )
-from tests.integration.crashing import Nursery, Site, Told
+from tests.integration.crashing import Nursery, Site
 from tests.soak.plan import Plan
 
 _PARALLEL = 4
@@ -40,8 +41,8 @@ class _Try:
 
     def run(self, nursery: Nursery, folder: Path) -> None:
         """Raises AssertionError."""
-        readings = {"same_material_reimport": self.reimport, "enabled_lag_describes": self.lag_describes}
-        with Site(nursery, folder, **readings) as site:
+        again, lag = self.reimport, self.lag_describes
+        with Site(nursery, folder, same_material_reimport=again, enabled_lag_describes=lag) as site:
             told = self._told(site)
             assert told.outcome in self._possible(), told.outcome
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from keybroker.domain.errors import Reason
 from keybroker.usecases.create_safely import REQUEST_TAG
 from kms_emulator import Fault
+from tests.integration.crash_answers import Told, check_true
 from tests.integration.crash_points import IMPORTED
-from tests.integration.crashing import Broker, Nursery, Site, Told, check_true
+from tests.integration.crashing import Broker, Nursery, Site
 from tests.soak.plan import Plan
 
 _CALLERS = 6
