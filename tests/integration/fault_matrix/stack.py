@@ -26,6 +26,7 @@ from keybroker.domain.deadline import Deadline
 from keybroker.settings import parse_settings
 from keybroker_client import KeyBrokerClient, KeyBrokerError
 from kms_emulator import AccessKey, Emulator, EmulatorSettings
+from kms_emulator.errors import KmsError
 from tests.certificates import Authority
 from tests.integration.fault_matrix.axes import (
     DEADLINE_SECONDS,
@@ -137,7 +138,7 @@ def run_cells(
                 _prepare(lanes[number].emulator, cell.world)
                 try:
                     outcomes[cell.key] = run(cell, Site(client, name, f"kst-{name}", lanes[number]))
-                except (AssertionError, KeyBrokerError) as error:
+                except (AssertionError, KeyBrokerError, KmsError) as error:
                     outcomes[cell.key] = error
 
         list(pool.map(run_share, range(len(lanes))))
