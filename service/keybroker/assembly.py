@@ -86,8 +86,8 @@ class Assembly:
         self._settling = Settling()
         self._prover = Prover(enabled=choices.prove)
         self.manage_keys = ManageKeys(keys=self.keys, cache=self.cache)
-        embargo = Embargo(ledger=ports.ledger, settling=self._settling)
-        self.take = TakeCmk(rows=self.rows, keys=self.keys, obtain=self.obtain, embargo=embargo)
+        self._embargo = Embargo(ledger=ports.ledger, settling=self._settling)
+        self.take = TakeCmk(rows=self.rows, keys=self.keys, obtain=self.obtain, embargo=self._embargo)
         self.carry_on = self._carry_on(self.rows, clock, choices)
         self.create = self._create(self.rows, clock, choices)
         self.get_import = GetImport(ledger=ports.ledger)
@@ -149,4 +149,10 @@ class Assembly:
         )
 
     def _create(self, rows: Rows, clock: Clock, choices: Choices) -> CreateSafely:
-        return CreateSafely(rows=rows, keys=self.keys, clock=clock, settle_seconds=choices.create_settle_seconds)
+        return CreateSafely(
+            rows=rows,
+            keys=self.keys,
+            embargo=self._embargo,
+            clock=clock,
+            settle_seconds=choices.create_settle_seconds,
+        )

@@ -19,6 +19,7 @@ from keybroker.domain.external_key import (
 )
 from keybroker.ports import Clock, Kms, KmsReply
 from keybroker.usecases.answers import failure_of
+from keybroker.usecases.embargo import Embargo
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.patience import AtOnce, Patience, UntilDeadline
 from keybroker.usecases.rows import Rows
@@ -32,8 +33,9 @@ _TIME_TO_CREATE_SECONDS = 0.3
 class CreateSafely:
     """CreateKey and CreateAlias for one row. `settle_seconds`: how long a lost CMK is looked for in one call."""
 
-    def __init__(self, *, rows: Rows, keys: Keys, clock: Clock, settle_seconds: float) -> None:
+    def __init__(self, *, rows: Rows, keys: Keys, embargo: Embargo, clock: Clock, settle_seconds: float) -> None:
         self._rows = rows
+        self._embargo = embargo
         self._keys = keys
         self._clock = clock
         self._settle_seconds = settle_seconds
@@ -114,6 +116,7 @@ class CreateSafely:
                 if not (REASONS[error.reason].retryable and patience.allows("create", at_least_seconds=wait)):
                     raise
             else:
+                self._embargo.made(key.name)
                 return self._known(replace(attempt, kms_request_id=reply.request_id), key), key
 
     def _send(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:

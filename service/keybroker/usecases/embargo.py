@@ -4,16 +4,20 @@ No pair and no material for a CMK that existed by then until every pair of that 
 settle; an Enabled one without a row is never told as somebody else's. CMKs made since are not concerned.
 """
 
+import threading
 from datetime import datetime, timedelta
 
+from cachetools import LRUCache
+
 from keybroker.domain.errors import BrokerError, Reason
-from keybroker.domain.external_key import ExternalKey
+from keybroker.domain.external_key import CmkName, ExternalKey
 from keybroker.domain.import_protocol import LATE_COMMIT, SETTLING, SIGHTS, Sight
 from keybroker.ports import Ledger
 from keybroker.usecases.answers import unattributed_error
 from keybroker.usecases.settling import Settling
 
 TOKEN_LIFE = timedelta(hours=24)
+_REMEMBERED = 100_000
 _UNDATED = timedelta(minutes=5)  # until a reply of the KMS has told the time
 
 
@@ -23,11 +27,21 @@ class Embargo:
     def __init__(self, *, ledger: Ledger, settling: Settling) -> None:
         self._ledger = ledger
         self._settling = settling
+        self._made: LRUCache[CmkName, None] = LRUCache(maxsize=_REMEMBERED)
+        self._lock = threading.Lock()
+
+    def made(self, cmk: CmkName) -> None:
+        """A CreateKey of this process has made the CMK: nothing of it can be lost with a newer ledger."""
+        with self._lock:
+            self._made[cmk] = None
 
     def concerns(self, key: ExternalKey) -> bool:
         """Whether the ledger was restored, and the CMK existed by then."""
         if self._ledger.restored() is None:
             return False
+        with self._lock:
+            if key.name in self._made:
+                return False
         restored_at = self._restored_at(key)
         return restored_at is None or key.created_at is None or key.created_at <= restored_at
 

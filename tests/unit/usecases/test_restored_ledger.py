@@ -117,6 +117,12 @@ def test_cmk_made_since_is_not_concerned(case: Restored) -> None:
     assert run(case.world, case.kms.add_key()).evidence is Evidence.ACCEPTED
 
 
+def test_cmk_made_by_the_first_call_after_the_restore_is_not_concerned(case: Restored) -> None:
+    case.files.back_up()
+    case.put_back()
+    assert run(case.world, NewKey(AES_256)).evidence is Evidence.ACCEPTED  # nothing has dated the restore before
+
+
 def test_embargo_outlives_the_process(case: Restored) -> None:
     key_id = case.kms.add_key()
     case.files.back_up()
