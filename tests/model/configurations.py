@@ -32,8 +32,7 @@ _CROWD: tuple[tuple[str, dict[str, Any]], ...] = (
     ("hand-out, two processes", {"processes": 2, "hand_out": True, "cache": True, "asserts_sole": True}),
     ("wrapped by the caller", {"requests": 2, "hand_out": True, "cache": True, "wrapped": True, "blob_stored": False}),
     ("wrapped, two processes", {"processes": 2, "hand_out": True, "wrapped": True, "passing": 1}),
-    ("ledger restored", {"requests": 2, "restore": True, "crashes": 0}),
-    ("ledger restored, sole importer asserted", {"restore": True, "asserts_sole": True, "passing": 1}),
+    ("ledger restored", {"restore": True, "asserts_sole": True, "passing": 1}),
     ("ledger restored, hand-out", {"restore": True, "hand_out": True, "wrapped": True, "crashes": 0}),
     ("the whole decision table", {"requests": 2, "foreign": True, **_WIDE}),
     ("the whole table, two processes", {"processes": 2, "crashes": 0, **_WIDE}),
@@ -52,6 +51,10 @@ def sound() -> Iterator[Options]:
             pair = {"processes": 2, "passing": 1, "blob_stored": False}
             yield Options(name=f"PKCS#1, two processes / {reading}", reading=reading, **pair)
             yield Options(name=f"PKCS#1 garbage, S2 to S5 / {reading}", reading=reading, **_GARBAGE)
+    for reading in (LENIENT, LATE, HARSH):
+        yield Options(
+            name=f"ledger restored, two requests / {reading}", reading=reading, requests=2, restore=True, crashes=0
+        )
     yield from evidence()
 
 
@@ -94,6 +97,8 @@ def rules() -> Iterator[Options]:
     yield _unnoticed(
         "without R8: SOLE_IMPORTER", requests=2, losses=2, asserts_sole=True, checks=("S1",), fails=("S1",)
     )
+    early: dict[str, Any] = {"restore": True, "passing": 1, "crashes": 0, "restored_waits": False}
+    yield Options(name="without R8: a restored row sent again at once", **early, fails=("S2", "S3"))
     handed = {"hand_out": True, "asserts_sole": True}
     yield Options(name="hand-out beside a row", hand_out=True, hand_out_looks=False, **lost_late, fails=("L2",))
     yield Options(name="SOLE_IMPORTER not asked again", processes=2, sole_asks_again=False, **handed, fails=("S1",))

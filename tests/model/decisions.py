@@ -161,7 +161,10 @@ class _Turn:
 
     def _resends(self) -> Iterator[Move]:
         view = self.view
-        too_late, too_early = view.blob == OVER and not self.closed, view.restored and not self.enabled
+        too_late, too_early = (
+            view.blob == OVER and not self.closed,
+            view.restored and self.options.restored_waits and not self.enabled,
+        )
         if too_late or too_early or (self.closed and self.enabled):
             return
         row = view._replace(open=min(MANY, view.open + 1))

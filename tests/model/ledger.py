@@ -147,7 +147,8 @@ def capable(options: Options, world: World) -> set[int]:
     found = {material for material, _ in world.late}
     for request, row in enumerate(world.ledger.rows):
         repeatable = options.blob_stored or (options.wrapped and request == 0)
-        if row.state == PREPARED and repeatable and row.blob == VALID:
+        waits = row.restored and options.restored_waits  # R8: never sent while nothing is bound
+        if row.state == PREPARED and repeatable and row.blob == VALID and not waits:
             found.add(row.material)
     unrecorded = not options.counts_sends or not options.claims
     for process in world.processes:

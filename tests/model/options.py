@@ -59,6 +59,7 @@ class Options:
     looks_twice: bool = True  # R7
     keeps_margin: bool = True  # R7
     knows_restore: bool = True  # R8
+    restored_waits: bool = True  # R8: the blob of a restored row is sent again only once the CMK is bound
     hand_out_looks: bool = True  # a hand-out is refused while a row holds the CMK
     sole_asks_again: bool = True  # whether a pair was handed out is asked once more before SOLE_IMPORTER is said
     releases_closed_only: bool = True
