@@ -72,6 +72,7 @@ class World:
     allow_foreign_tokens: bool = False
     cache_size: int = 100
     expiry_margin_seconds: float = 300.0
+    at: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self.kms = FakeKms(clock=self.clock)
@@ -79,7 +80,6 @@ class World:
         self.ledger.connect()
         self.parameters_requests: list[str] = []
         self.resolved_late: list[Attempt] = []
-        self.at: Callable[[str], None] = lambda _: None
         self.choices = replace(
             self.choices,
             allow_foreign_tokens=self.choices.allow_foreign_tokens or self.allow_foreign_tokens,
@@ -94,7 +94,7 @@ class World:
         listeners = Listeners(
             parameters_requested=lambda result: self.parameters_requests.append(result.value),
             resolved_late=self.resolved_late.append,
-            at=lambda place: self.at(place),
+            at=self._tell,
         )
         self.assembly = Assembly(ports, self.choices, listeners)
         self.cache = self.assembly.cache
@@ -107,6 +107,10 @@ class World:
         self.import_wrapped = self.assembly.import_wrapped_key_material
         self.create = self.assembly.create_external_key
         self.recovery = self.assembly.recovery
+
+    def _tell(self, place: str) -> None:
+        """What `at` is at that moment."""
+        self.at(place)
 
     def import_key(
         self,

@@ -322,7 +322,7 @@ class CarryOn:
         metadata = dict(failure.metadata) | {"key_id": course.cmk.key_id}
         if course.attempt.kind is Kind.IMPORT_WRAPPED:
             return replace(failure, metadata=tuple(sorted((metadata | {"field": "wrapped_key_material"}).items())))
-        message = "The KMS refused material that the broker generated and wrapped; the CMK is still without material."
+        message = "The KMS refused material that the broker generated and wrapped, and shows the CMK without any."
         return failure_of(BrokerError(Reason.GENERATED_MATERIAL_REFUSED, message, metadata=metadata))
 
 
