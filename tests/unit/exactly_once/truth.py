@@ -213,12 +213,10 @@ class Truth:
     def _is_terminal(self, request: Request, outcome: Answer | BrokerError) -> bool:
         if isinstance(outcome, Answer):
             return True
-        if outcome.reason is Reason.REQUEST_ID_REUSED:
+        if outcome.reason in _NO_ANSWER | {Reason.IMPORT_UNRESOLVED}:  # the write that ended it may be told as failed
             return False
         row = self._ledger.find(*request.identity)
-        return outcome.reason is Reason.NOT_IMPORTED or (
-            row is not None and row.is_terminal and outcome.reason not in _NO_ANSWER
-        )
+        return outcome.reason is Reason.NOT_IMPORTED or (row is not None and row.is_terminal)
 
     def _may_be_bound(self, key_id: str) -> set[bytes]:
         """Material under way, and what a row is going to send again."""
