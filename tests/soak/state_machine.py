@@ -11,7 +11,7 @@ from tests.unit.exactly_once.seeded_bugs import BUGS
 from tests.unit.exactly_once.truth import Broken
 
 _STEPS_A_ROUND = 510  # 20 rounds are a little more than 10,000
-_BUG_STEPS_A_ROUND = 450
+_BUG_STEPS_A_ROUND = 150  # for each bug
 
 
 def soak(plan: Plan) -> str:
