@@ -11,7 +11,7 @@ from keybroker.adapters.ledger.sqlite import SqliteLedger
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
 from keybroker.domain.attempt import Attempt
 from keybroker.domain.deadline import Deadline
-from keybroker.domain.errors import KmsError, Reason
+from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import CmkName, KeyReference, NewKey
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, WrappingAlgorithm
 from keybroker.usecases.answers import Answer
@@ -49,12 +49,22 @@ class FakeClock:
 
 
 class CountingEntropy:
-    """Distinct, recognisable bytes; `filled` holds the lengths asked for."""
+    """Distinct, recognisable bytes; `filled` holds the lengths asked for. `failure` stands for a source that fails."""
+
+    name = "os"
 
     def __init__(self) -> None:
         self.filled: list[int] = []
+        self.failure: BrokerError | None = None
+        self.fails_late = False  # only once bytes are asked for
+
+    def check(self) -> None:
+        if self.failure and not self.fails_late:
+            raise self.failure
 
     def fill(self, buffer: memoryview) -> None:
+        if self.failure:
+            raise self.failure
         self.filled.append(len(buffer))
         buffer[:] = bytes((len(self.filled) * 37 + place) % 256 for place in range(len(buffer)))
 

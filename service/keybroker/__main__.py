@@ -11,9 +11,11 @@ from keybroker import __version__
 from keybroker.app import App, serve
 from keybroker.policy_explain import add_policy_command
 from keybroker.probe.command import add_probe_parser
-from keybroker.settings import ConfigurationError, LedgerSettings, Settings, load_settings
+from keybroker.self_tests import SelfTestFailed
+from keybroker.settings import ConfigurationError, EntropySettings, LedgerSettings, Settings, load_settings
 from keybroker.telemetry.logs import configure_logs
 
+EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 
 
@@ -25,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         print(f"keybroker: the configuration can't be used:\n{error}", file=sys.stderr)
         return EXIT_CONFIGURATION
+    except SelfTestFailed as error:
+        print(f"keybroker: nothing is served: {error}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +108,7 @@ def _check_config(options: argparse.Namespace) -> int:
         default = " (default)" if name == settings.kms.default_instance else ""
         print(f"KMS instance {name}{default}: {instance.dkms_instance_id} at {instance.endpoint}")
     print(f"Ledger: {_ledger(settings.ledger)}")
+    print(f"Randomness: {_entropy(settings.entropy)}")
     for warning in _warnings(settings.ledger):
         print(f"keybroker: warning: {warning}", file=sys.stderr)
     return 0
@@ -114,6 +120,12 @@ def _callers(settings: Settings) -> str:
         return "anybody who reaches the gRPC address, for everything"
     method = "client certificates" if identity.mtls else "bearer tokens"
     return f"known by {method}, as {settings.policy.file} allows"
+
+
+def _entropy(settings: EntropySettings) -> str:
+    if settings.pkcs11 is None:
+        return "the operating system's"
+    return f"token {settings.pkcs11.token_label} of {settings.pkcs11.module_file} (not asked now)"
 
 
 def _ledger(settings: LedgerSettings) -> str:

@@ -4,17 +4,19 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
 from keybroker import __version__
 from keybroker.access_control import access_control, server_tls
 from keybroker.adapters.clock import SystemClock
-from keybroker.adapters.entropy import SystemEntropy
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
 from keybroker.domain.attempt import Attempt
+from keybroker.domain.errors import BrokerError
+from keybroker.entropy_choice import make_entropy
 from keybroker.kms_credentials import credentials_source
 from keybroker.kms_guards import KmsGuards
 from keybroker.ledger_store import make_ledger, open_ledger
@@ -32,6 +34,7 @@ from keybroker.rpc.interceptors.unary import UnaryInterceptor
 from keybroker.rpc.server import GrpcServer, ServerLimits
 from keybroker.rpc.servicer import KeyBrokerServicer
 from keybroker.rpc.workers import Workers
+from keybroker.self_tests import run_self_tests
 from keybroker.settings import (
     ConfigurationError,
     ImportSettings,
@@ -84,7 +87,8 @@ class App:
         self._workers = Workers(limit=settings.server.max_concurrent_calls)
         meter = ImportMeter(metrics=self.metrics)
         self._ledger = make_ledger(settings.ledger, clock=clock)
-        assembly = self._assembly(clock, entropy or SystemEntropy(), meter, at)
+        self._entropy = entropy or make_entropy(settings.entropy)
+        assembly = self._assembly(clock, self._entropy, meter, at)
         self._recovery = RecoveryThread(recovery=assembly.recovery, prune=self._prune)
         access = access_control(settings, clock=clock, on_reload=self.metrics.reloaded)
         handlers = Handlers(
@@ -122,8 +126,15 @@ class App:
         self.http_port = 0
 
     async def start(self) -> None:
-        """Binds both ports and serves. Raises ConfigurationError if an address can't be bound."""
+        """Binds both ports and serves.
+
+        Raises ConfigurationError if an address can't be bound, SelfTestFailed. A source of randomness that does not
+        answer is no reason not to start: imports say so until it does.
+        """
         server = self._settings.server
+        run_self_tests()
+        with suppress(BrokerError):
+            await asyncio.to_thread(self._entropy.check)
         open_ledger(self._ledger)
         try:
             self.http_port = self._http.start()

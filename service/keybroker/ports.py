@@ -1,7 +1,7 @@
 """What the use cases need from outside. A Protocol stands here where two implementations exist.
 
 `Kms`: adapters/kms/client.py, and a fake with state in the tests. `Clock` and `EntropySource`: the operating system's,
-and the tests' own. `Ledger`: adapters/ledger/, in a file or in memory.
+an HSM's, and the tests' own. `Ledger`: adapters/ledger/, in a file or in memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,10 +37,23 @@ class Clock(Protocol):
 
 
 class EntropySource(Protocol):
-    """Random bytes fit for keys."""
+    """Random bytes fit for keys. One source for a process; nothing takes its place when it fails.
+
+    Both methods raise BrokerError ENTROPY_UNAVAILABLE and nothing else for what the source does.
+    """
+
+    @property
+    def name(self) -> str:
+        """What each import records: "os" or "pkcs11"."""
+
+    def check(self) -> None:
+        """Returns if the source can be expected to answer. Generates nothing that is used."""
 
     def fill(self, buffer: memoryview) -> None:
-        """Overwrites the whole writable buffer with random bytes, making no copy of them."""
+        """Overwrites the whole writable buffer with random bytes, making no copy of them.
+
+        After a failure the buffer may hold some of them.
+        """
 
 
 @dataclass(frozen=True, slots=True)

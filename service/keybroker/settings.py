@@ -275,6 +275,27 @@ class LedgerSettings(_Section):
         return self
 
 
+class Pkcs11Settings(_Section):
+    """An HSM's module, and which of its tokens. Without `pin_file`: no login."""
+
+    module_file: Path
+    token_label: str = Field(min_length=1, max_length=32)  # CK_TOKEN_INFO.label has 32 bytes
+    pin_file: Path | None = None
+
+
+class EntropySettings(_Section):
+    """Where the random bytes of key material come from. Nothing takes the place of a source that fails."""
+
+    source: Literal["os", "pkcs11"] = "os"
+    pkcs11: Pkcs11Settings | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if (self.source == "pkcs11") != (self.pkcs11 is not None):
+            raise ValueError("source: pkcs11 and the section pkcs11 come together")
+        return self
+
+
 class LogSettings(_Section):
     """Logs go to standard error, one JSON object a line."""
 
@@ -295,6 +316,7 @@ class Settings(_Section):
     kms: KmsSettings
     imports: ImportSettings = Field(default_factory=ImportSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    entropy: EntropySettings = Field(default_factory=EntropySettings)
     logs: LogSettings = Field(default_factory=LogSettings)
 
     @model_validator(mode="after")

@@ -152,6 +152,7 @@ def test_exported_names_are_pinned() -> None:
     assert keybroker_client.__all__ == [
         "AlreadyBoundError",
         "AsyncKeyBrokerClient",
+        "EntropySource",
         "ExternalKey",
         "ImportEvidence",
         "ImportInProgressError",

@@ -82,6 +82,7 @@ def _rows(answer: GetImportResponse, check_value: str) -> list[Row]:
         ("check value", check_value),
         ("evidence", label(kc.ImportEvidence, answer.evidence) if answer.evidence else ""),
         ("algorithm", label(kc.WrappingAlgorithm, answer.wrapping_algorithm) if answer.wrapping_algorithm else ""),
+        ("entropy source", label(kc.EntropySource, answer.entropy_source) if answer.entropy_source else ""),
         ("sent", f"{answer.sends} times" if answer.sends else ""),
         ("imported", instant(answer, "import_time")),
         ("KMS request id", answer.kms_request_id),

@@ -25,6 +25,7 @@ from keybroker_client.errors import (
     UnresolvedError,
 )
 from keymaterial.v1.types_pb2 import (
+    EntropySource,
     ExternalKey,
     ImportEvidence,
     KeyCheckValue,
@@ -41,6 +42,7 @@ from keymaterial.v1.types_pb2 import (
 __all__ = [
     "AlreadyBoundError",
     "AsyncKeyBrokerClient",
+    "EntropySource",
     "ExternalKey",
     "ImportEvidence",
     "ImportInProgressError",

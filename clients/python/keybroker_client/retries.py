@@ -53,6 +53,7 @@ RETRYABLE_REASONS = frozenset(
         "CALLER_RATE_LIMITED",
         "LEDGER_UNAVAILABLE",
         "KMS_QUOTA_BUSY",
+        "ENTROPY_UNAVAILABLE",
     }
 )
 """Without DEADLINE_TOO_SHORT: the next try has still less time."""

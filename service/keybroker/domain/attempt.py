@@ -124,6 +124,7 @@ class Attempt:
     kms_request_id: str = ""
     accepted_at: datetime | None = None  # by the broker's clock
     evidence: Evidence | None = None
+    entropy_source: str = ""  # EntropySource.name; empty: generated nothing, or by a version that did not record it
     key: ExternalKey | None = None  # as last described
     failure: Failure | None = None
     created_at: datetime | None = None  # by the broker's clock, set by the ledger

@@ -90,6 +90,7 @@ class Reason(_UpperCase):
     LEDGER_RESTORED = auto()
     KMS_QUOTA_BUSY = auto()
     NOT_AN_ORPHAN = auto()
+    ENTROPY_UNAVAILABLE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,9 @@ REASONS: Mapping[Reason, ReasonRule] = {
     ),
     Reason.NOT_AN_ORPHAN: ReasonRule(
         Code.FAILED_PRECONDITION, "Look at the CMK and its tags; ScheduleKeyDeletion deletes any external CMK."
+    ),
+    Reason.ENTROPY_UNAVAILABLE: ReasonRule(
+        Code.UNAVAILABLE, "Call again later; if it persists, the operator.", retryable=True
     ),
 }
 

@@ -178,10 +178,23 @@ class Wrapped:
     algorithm: str
 
 
-def prepared(attempt: Attempt, wrapped: Wrapped, *, material_id: str, check_value: bytes, parameters: str) -> Attempt:
-    """The first send is recorded (R1)."""
+def prepared(  # noqa: PLR0913  # what is recorded
+    attempt: Attempt,
+    wrapped: Wrapped,
+    *,
+    material_id: str,
+    check_value: bytes,
+    parameters: str,
+    entropy_source: str = "",
+) -> Attempt:
+    """The first send is recorded (R1). `entropy_source` is that of material which the broker generated."""
     ready = replace(
-        attempt, state=State.PREPARED, material_id=material_id, check_value=check_value, parameters=parameters
+        attempt,
+        state=State.PREPARED,
+        material_id=material_id,
+        check_value=check_value,
+        parameters=parameters,
+        entropy_source=entropy_source,
     )
     return rewrapped(ready, wrapped)
 

@@ -51,6 +51,10 @@ _EVIDENCE: Mapping[Evidence, types_pb2.ImportEvidence] = {
     Evidence.PROVED: types_pb2.IMPORT_EVIDENCE_PROVED,
     Evidence.SOLE_IMPORTER: types_pb2.IMPORT_EVIDENCE_SOLE_IMPORTER,
 }
+_ENTROPY_SOURCES: Mapping[str, types_pb2.EntropySource] = {
+    "os": types_pb2.ENTROPY_SOURCE_OS,
+    "pkcs11": types_pb2.ENTROPY_SOURCE_PKCS11,
+}
 _REQUEST_STATES: Mapping[State, types_pb2.RequestState] = {
     state: getattr(types_pb2, f"REQUEST_STATE_{state}") for state in State
 }
@@ -88,6 +92,7 @@ def recorded(row: Attempt) -> pb.GetImportResponse:
         sends=row.sends,
         create_time=timestamp(row.created_at),
         update_time=timestamp(row.updated_at),
+        entropy_source=_ENTROPY_SOURCES.get(row.entropy_source, types_pb2.ENTROPY_SOURCE_UNSPECIFIED),
     )
 
 

@@ -72,10 +72,12 @@ class ImportExternalKey:
 
     def validate_existing(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> ExternalKey:
         """Every check of `run` for an existing CMK, and no change. Reasons: as `run`, as far as they can be known."""
+        self._entropy.check()
         return self._take.look(kms, reference, deadline=deadline)
 
     def validate_new(self, kms: Kms, new_key: NewKey, *, deadline: Deadline) -> None:
         """Every check of `run` for a CMK to create, and no change. Reasons: as above."""
+        self._entropy.check()
         self._manage.check_alias_free(kms, new_key, deadline=deadline)
 
     def run(  # noqa: PLR0913  # the request's fields
@@ -102,6 +104,7 @@ class ImportExternalKey:
                 return answer(row, replayed=True)
             if row is not None and row.cmk is not None and row.state in UNFINISHED:
                 return self._resume(wish, row, row.cmk)
+            self._entropy.check()  # a CMK that gets no material had better not be made
             row = row or new_attempt(asked, Kind.IMPORT, kms, digest)
             if isinstance(target, NewKey):
                 row, key = self._new(wish, row, target, allow_second_key=allow_second_key)
@@ -188,4 +191,5 @@ class ImportExternalKey:
             material_id=str(uuid4()),
             check_value=hand.material.check_value().value,
             parameters=wish.progress.parameters.value,
+            entropy_source=self._entropy.name,
         )

@@ -24,6 +24,7 @@ RETRYABLE = {
     Reason.CREATE_OUTCOME_UNKNOWN,
     Reason.LEDGER_UNAVAILABLE,
     Reason.KMS_QUOTA_BUSY,
+    Reason.ENTROPY_UNAVAILABLE,
 }
 REASON = pytest.mark.parametrize("reason", Reason)
 

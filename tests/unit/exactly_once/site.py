@@ -95,6 +95,8 @@ class Process:
 class Site:
     """See the module. `truth` watches; `requests` is who asks for what, `first` where the newest of them begin."""
 
+    name = "os"  # ports.EntropySource
+
     def __init__(self, readings: Readings, people: People) -> None:
         self.readings = readings
         self.people = people
@@ -278,6 +280,9 @@ class Site:
         except BrokerError:
             return
         self.truth.deleted(key_id)
+
+    def check(self) -> None:
+        """ports.EntropySource: it always answers."""
 
     def fill(self, buffer: memoryview) -> None:
         """ports.EntropySource: material that tells whose it is."""

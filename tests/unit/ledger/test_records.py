@@ -66,6 +66,7 @@ EVERY_FIELD = {
     "check_value": st.binary(max_size=8),
     "kms_request_id": texts,
     "accepted_at": maybe_instants,
+    "entropy_source": texts,
     "evidence": st.none() | st.sampled_from(Evidence),
     "key": st.none() | keys,
     "failure": st.none() | failures,
@@ -81,6 +82,7 @@ def full() -> Attempt:
         pair_expiries=(EXPIRY,),
         key=key,
         evidence=Evidence.PROVED,
+        entropy_source="pkcs11",
         failure=Failure("REASON", "Words.", (("a", "b"),)),
         accepted_at=EXPIRY,
         import_token=TOKEN,
@@ -147,7 +149,13 @@ def without(*path: str) -> str:
 FIELDS = sorted(json.loads(encode(full())))
 
 
-@pytest.mark.parametrize("name", FIELDS)
+def test_body_of_before_entropy_sources_were_recorded_names_none() -> None:
+    found = decode(row(without("entropy_source")))
+    assert found.entropy_source == ""
+    assert found.check_value == full().check_value
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name != "entropy_source"])
 def test_body_without_a_field_is_unreadable(name: str) -> None:
     with pytest.raises(Unreadable):
         decode(row(without(name)))
@@ -158,7 +166,7 @@ def test_body_without_a_field_is_unreadable(name: str) -> None:
 def test_field_of_another_kind_is_unreadable(name: str, value: object) -> None:
     if name in {"sends", "refused"} and value == -1:
         return  # counts are the protocol's to judge
-    good = {"material_id", "algorithm", "parameters", "kms_request_id", "region", "dkms_instance_id"}
+    good = {"entropy_source", "material_id", "algorithm", "parameters", "kms_request_id", "region", "dkms_instance_id"}
     if name in good and value == "a word":
         return
     with pytest.raises(Unreadable):

@@ -43,6 +43,7 @@ ROW = Attempt(
     kms_request_id="a-request",
     accepted_at=NOW,
     evidence=Evidence.ACCEPTED,
+    entropy_source="pkcs11",
     key=ExternalKey(
         CmkName("1", "cn-hangzhou", "key-1"),
         "arn",
@@ -199,6 +200,12 @@ def test_recorded_state_has_its_name(state: State) -> None:
 
 def test_recorded_states_of_the_proto_are_all_in_use() -> None:
     assert len(State) == len(types_pb2.RequestState.keys()) - 1
+
+
+@pytest.mark.parametrize(("source", "name"), [("os", "OS"), ("pkcs11", "PKCS11"), ("", "UNSPECIFIED")])
+def test_recorded_entropy_source_has_its_name(source: str, name: str) -> None:
+    message = responses.recorded(replace(ROW, entropy_source=source))
+    assert types_pb2.EntropySource.Name(message.entropy_source) == f"ENTROPY_SOURCE_{name}"
 
 
 def test_recorded_import_fills_every_field_but_the_reason() -> None:

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[3] / "service" / "keybroker"
 ALLOWED = {
     "settings.py": "the configuration",
     "secret_files.py": "mounted credentials and the vendor's variables",
-    "adapters/entropy.py": "/dev/urandom, into the caller's buffer",
+    "adapters/entropy/system.py": "/dev/urandom, into the caller's buffer",
     "adapters/ledger/database.py": "the ledger's file",
     "adapters/ledger/files.py": "makes the ledger's files",
     "adapters/ledger/mark.py": "the ledger's mark",

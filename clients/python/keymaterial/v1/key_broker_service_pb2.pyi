@@ -131,7 +131,7 @@ class GetImportRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ...) -> None: ...
 
 class GetImportResponse(_message.Message):
-    __slots__ = ("request_id", "state", "key_id", "created_key_id", "evidence", "key_check_value", "wrapping_algorithm", "kms_request_id", "import_time", "reason", "sends", "create_time", "update_time")
+    __slots__ = ("request_id", "state", "key_id", "created_key_id", "evidence", "key_check_value", "wrapping_algorithm", "kms_request_id", "import_time", "reason", "sends", "create_time", "update_time", "entropy_source")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +145,7 @@ class GetImportResponse(_message.Message):
     SENDS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ENTROPY_SOURCE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     state: _types_pb2.RequestState
     key_id: str
@@ -158,7 +159,8 @@ class GetImportResponse(_message.Message):
     sends: int
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, request_id: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.RequestState, str]] = ..., key_id: _Optional[str] = ..., created_key_id: _Optional[str] = ..., evidence: _Optional[_Union[_types_pb2.ImportEvidence, str]] = ..., key_check_value: _Optional[_Union[_types_pb2.KeyCheckValue, _Mapping]] = ..., wrapping_algorithm: _Optional[_Union[_types_pb2.WrappingAlgorithm, str]] = ..., kms_request_id: _Optional[str] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., sends: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    entropy_source: _types_pb2.EntropySource
+    def __init__(self, request_id: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.RequestState, str]] = ..., key_id: _Optional[str] = ..., created_key_id: _Optional[str] = ..., evidence: _Optional[_Union[_types_pb2.ImportEvidence, str]] = ..., key_check_value: _Optional[_Union[_types_pb2.KeyCheckValue, _Mapping]] = ..., wrapping_algorithm: _Optional[_Union[_types_pb2.WrappingAlgorithm, str]] = ..., kms_request_id: _Optional[str] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., sends: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., entropy_source: _Optional[_Union[_types_pb2.EntropySource, str]] = ...) -> None: ...
 
 class ListOrphanedKeysRequest(_message.Message):
     __slots__ = ("instance", "page_token")

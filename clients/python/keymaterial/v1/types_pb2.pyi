@@ -45,6 +45,12 @@ class ImportEvidence(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMPORT_EVIDENCE_PROVED: _ClassVar[ImportEvidence]
     IMPORT_EVIDENCE_SOLE_IMPORTER: _ClassVar[ImportEvidence]
 
+class EntropySource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENTROPY_SOURCE_UNSPECIFIED: _ClassVar[EntropySource]
+    ENTROPY_SOURCE_OS: _ClassVar[EntropySource]
+    ENTROPY_SOURCE_PKCS11: _ClassVar[EntropySource]
+
 class RequestState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     REQUEST_STATE_UNSPECIFIED: _ClassVar[RequestState]
@@ -88,6 +94,9 @@ IMPORT_EVIDENCE_UNSPECIFIED: ImportEvidence
 IMPORT_EVIDENCE_ACCEPTED: ImportEvidence
 IMPORT_EVIDENCE_PROVED: ImportEvidence
 IMPORT_EVIDENCE_SOLE_IMPORTER: ImportEvidence
+ENTROPY_SOURCE_UNSPECIFIED: EntropySource
+ENTROPY_SOURCE_OS: EntropySource
+ENTROPY_SOURCE_PKCS11: EntropySource
 REQUEST_STATE_UNSPECIFIED: RequestState
 REQUEST_STATE_CREATING: RequestState
 REQUEST_STATE_RELEASED: RequestState

@@ -59,7 +59,7 @@ def decode(row: Row) -> Attempt:
         tree = json.loads(row["body"])
         if not isinstance(tree, dict) or tree.pop("schema", None) != SCHEMA:
             raise Unreadable
-        attempt = Attempt(**_read(tree, _FIELDS))
+        attempt = Attempt(**_read({**_LATER, **tree}, _FIELDS))
         if any(row[name] != value for name, value in columns(attempt).items()):
             raise Unreadable
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -170,8 +170,11 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "kms_request_id": _text,
     "accepted_at": _optional(_instant),
     "evidence": _optional(Evidence),
+    "entropy_source": _text,
     "key": _optional(lambda tree: ExternalKey(**_read(tree, _KEY))),
     "failure": _optional(lambda tree: Failure(**_read(tree, _FAILURE))),
     "created_at": _optional(_instant),
     "updated_at": _optional(_instant),
 }
+_LATER: Mapping[str, Any] = {"entropy_source": ""}
+"""Fields that bodies of schema 1 did not have at first, with what they are read as where they are missing."""

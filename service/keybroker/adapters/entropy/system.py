@@ -1,0 +1,29 @@
+"""Random bytes from the operating system's CSPRNG.
+
+The seed: make sure that the source of randomness meets the requirements. On Linux /dev/urandom and getrandom(2) read
+the same generator. It is read unbuffered into the caller's buffer, so that no copy of the bytes is made on the way.
+Not tested here: the kernel tests its own noise sources, and what it gives is the output of a generator (health.py).
+"""
+
+from keybroker.adapters.entropy.failures import unavailable
+
+_SOURCE = "/dev/urandom"
+
+
+class SystemEntropy:
+    """ports.EntropySource on the operating system."""
+
+    name = "os"
+
+    def check(self) -> None:
+        """It always answers, but for what only asking it shows."""
+
+    def fill(self, buffer: memoryview) -> None:
+        """Overwrites the buffer. Reasons: ENTROPY_UNAVAILABLE."""
+        try:
+            with open(_SOURCE, "rb", buffering=0) as source:  # noqa: PTH123  # unbuffered, into place
+                filled = source.readinto(buffer)
+        except OSError:
+            filled = 0
+        if filled != len(buffer):
+            raise unavailable(self.name, "did not answer")
