@@ -12,6 +12,7 @@ SOURCE = Path(__file__).resolve().parents[3] / "service" / "keybroker"
 ALLOWED = {
     "settings.py": "the configuration",
     "secret_files.py": "mounted credentials and the vendor's variables",
+    "adapters/entropy/pkcs11_token.py": "opens a session with an HSM: no file",
     "adapters/entropy/system.py": "/dev/urandom, into the caller's buffer",
     "adapters/ledger/database.py": "the ledger's file",
     "adapters/ledger/files.py": "makes the ledger's files",

@@ -162,7 +162,10 @@ TLS = {"KEYBROKER__SERVER__TLS__CERTIFICATE_FILE": "/a", "KEYBROKER__SERVER__TLS
 POLICY = {"KEYBROKER__POLICY__FILE": "/policy"}
 LEDGER_KEY = {"KEYBROKER__LEDGER__KEY_FILE": "/key"}
 JWT = "KEYBROKER__SERVER__IDENTITY__JWT__"
+PKCS11 = "KEYBROKER__ENTROPY__PKCS11__"
 NEEDS: dict[str, dict[str, str]] = {
+    "entropy.source": {f"{PKCS11}MODULE_FILE": "/module.so", f"{PKCS11}TOKEN_LABEL": "a token"},
+    "entropy.pkcs11": {"KEYBROKER__ENTROPY__SOURCE": "pkcs11"},
     "server.identity.mtls": TLS | POLICY,
     "server.identity.jwt.jwks_file": POLICY,
     "server.identity.jwt.jwks_url": POLICY,
@@ -345,6 +348,16 @@ def test_instance_of_a_bad_name_is_refused(name: str) -> None:
             "ledger: mark_file must be another one than file",
         ),
         ({"ledger__tombstone_days": 0}, "ledger.tombstone_days"),
+        ({"entropy__source": "pkcs11"}, "entropy: source: pkcs11 and the section pkcs11 come together"),
+        (
+            {"entropy__pkcs11": {"module_file": "/m", "token_label": "t"}},
+            "entropy: source: pkcs11 and the section pkcs11 come together",
+        ),
+        (
+            {"entropy": {"source": "pkcs11", "pkcs11": {"module_file": "/m", "token_label": "t" * 33}}},
+            "entropy.pkcs11.token_label",
+        ),
+        ({"entropy__source": "dice"}, "entropy.source"),
     ],
 )
 def test_inconsistent_configuration_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -22,7 +22,7 @@ TURN_SECONDS = 5.0
 class Generator(Protocol):
     """A connection to a generator of random bytes. Never used by two threads at once. Raises SourceFailed."""
 
-    def open(self) -> None:
+    def connect(self) -> None:
         """Connects, leaving nothing of an earlier connection."""
 
     def check(self) -> None:
@@ -31,7 +31,7 @@ class Generator(Protocol):
     def read_into(self, buffer: memoryview) -> None:
         """Overwrites the whole buffer."""
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         """Lets go of the connection."""
 
 
@@ -51,7 +51,7 @@ class CheckedEntropy:
         self._tests = tests or HealthTests()
         self._turn_seconds = turn_seconds
         self._lock = threading.Lock()
-        self._open = False
+        self._connected = False
         self._told = ""  # the failure that the log has last
 
     @property
@@ -86,7 +86,7 @@ class CheckedEntropy:
 
     def _do(self, work: Callable[[], None]) -> None:
         """Once more on a new connection if the one at hand has gone; a failed test is never tried again here."""
-        if self._open:
+        if self._connected:
             with suppress(SourceFailed):
                 self._generator.check()
                 work()
@@ -95,12 +95,12 @@ class CheckedEntropy:
         work()
 
     def _connect(self) -> None:
-        self._open = False
-        self._generator.open()
+        self._connected = False
+        self._generator.connect()
         sample = bytearray(START_UP_SAMPLES)
         self._generator.read_into(memoryview(sample))
         self._tests.run(sample)
-        self._open = True
+        self._connected = True
         structlog.get_logger().info("entropy_source_ready", source=self._name)
         self._told = ""
 
@@ -111,9 +111,9 @@ class CheckedEntropy:
         self._tests.run(lead, buffer)
 
     def _shut(self, kind: str) -> None:
-        self._open = False
+        self._connected = False
         with suppress(SourceFailed):
-            self._generator.close()
+            self._generator.disconnect()
         if kind != self._told:
             self._told = kind
             structlog.get_logger().error("entropy_source_failed", source=self._name, kind=kind)

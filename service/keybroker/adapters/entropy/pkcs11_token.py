@@ -40,7 +40,7 @@ class Pkcs11Token:
         self._refused_pin: str | None = None
         self._session: pkcs11.Session | None = None
 
-    def open(self) -> None:
+    def connect(self) -> None:
         """Initialises the module anew: only that makes it look for tokens again, and it ends every earlier session."""
         self._session = None
         with _failures():
@@ -65,7 +65,7 @@ class Pkcs11Token:
         if code != _CKR_OK:
             raise SourceFailed(f"C_GenerateRandom 0x{code:08x}")
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         """Ends the session and the module's hold on the token."""
         self._session = None
         with _failures():
