@@ -9,8 +9,10 @@ from pathlib import Path
 
 from keybroker import __version__
 from keybroker.app import App, serve
+from keybroker.domain.secret_memory import MEMORY
 from keybroker.policy_explain import add_policy_command
 from keybroker.probe.command import add_probe_parser
+from keybroker.process_hardening import protect_from_dumps
 from keybroker.self_tests import SelfTestFailed
 from keybroker.settings import ConfigurationError, EntropySettings, LedgerSettings, Settings, load_settings
 from keybroker.telemetry.logs import configure_logs
@@ -64,8 +66,17 @@ def _serve(options: argparse.Namespace) -> int:
         return _serve_with_emulator()
     settings = load_settings(options.config)
     configure_logs(settings.logs.level)
+    _harden(settings)
     asyncio.run(serve(App(settings)))
     return 0
+
+
+def _harden(settings: Settings) -> None:
+    """Before the first secret is read."""
+    MEMORY.exclude_from_dumps = settings.hardening.dump_protection
+    MEMORY.prepare()
+    if settings.hardening.dump_protection:
+        protect_from_dumps()
 
 
 def _serve_with_emulator() -> int:
@@ -77,6 +88,7 @@ def _serve_with_emulator() -> int:
             emulator, grpc_address="127.0.0.1:50051", http_address="127.0.0.1:9464", log_level="INFO"
         )
         configure_logs(settings.logs.level)
+        _harden(settings)
         app = App(settings, credentials=embedded_credentials)
         asyncio.run(serve(app, on_started=lambda _: print(_where(settings), flush=True)))
     return 0

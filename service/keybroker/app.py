@@ -16,11 +16,13 @@ from keybroker.adapters.kms.credentials import Credentials
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
 from keybroker.domain.attempt import Attempt
 from keybroker.domain.errors import BrokerError
+from keybroker.domain.secret_memory import MEMORY
 from keybroker.entropy_choice import make_entropy
 from keybroker.kms_credentials import credentials_source
 from keybroker.kms_guards import KmsGuards
 from keybroker.ledger_store import make_ledger, open_ledger
 from keybroker.ports import Clock, EntropySource
+from keybroker.process_hardening import Hardening
 from keybroker.recovery_thread import RecoveryThread
 from keybroker.rpc.access import AccessControl
 from keybroker.rpc.handlers import Handlers, UseCases
@@ -117,10 +119,11 @@ class App:
             channelz=settings.server.channelz,
         )
         self._serving = False
+        self._hardening = Hardening(settings.hardening, memory=MEMORY)
         self._http = TelemetryServer(
             *split_address(settings.server.http_address),
             registry=self.metrics.registry,
-            readiness=lambda: (self._serving, {"version": __version__, "kms_last_calls": upstream.summary()}),
+            readiness=lambda: self._readiness(upstream),
         )
         self.grpc_port = 0
         self.http_port = 0
@@ -190,6 +193,14 @@ class App:
         )
         self.metrics.parameters_cached.set_function(lambda: len(assembly.cache))
         return assembly
+
+    def _readiness(self, upstream: Upstream) -> tuple[bool, dict[str, object]]:
+        details: dict[str, object] = {
+            "version": __version__,
+            "kms_last_calls": upstream.summary(),
+            "hardening": self._hardening.state(),
+        }
+        return self._serving and self._hardening.is_as_required(), details
 
     def _prune(self) -> None:
         self._ledger.prune(min(kms.now() for kms in self._instances.values()))

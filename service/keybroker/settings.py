@@ -302,6 +302,14 @@ class LogSettings(_Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
+class HardeningSettings(_Section):
+    """What keeps the memory of the process to itself, and which of it readiness requires."""
+
+    dump_protection: bool = Field(default=True, description="off: for diagnosis on a machine without real keys")
+    require_memory_lock: bool = False
+    require_no_swap: bool = False
+
+
 class PolicySettings(_Section):
     """What callers may do: one YAML file, read again when it changes."""
 
@@ -317,6 +325,7 @@ class Settings(_Section):
     imports: ImportSettings = Field(default_factory=ImportSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     entropy: EntropySettings = Field(default_factory=EntropySettings)
+    hardening: HardeningSettings = Field(default_factory=HardeningSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
 
     @model_validator(mode="after")

@@ -1,12 +1,11 @@
-"""Key material: generated, checked, wrapped, perhaps proved, wiped. The only module that touches its bytes.
+"""Key material: generated, checked, wrapped, perhaps proved, wiped. The only module that uses its bytes.
 
-`with generate(...) as material:` holds it for one moment; leaving the block, on any path, overwrites it. The buffer is
-a `bytes` object, because OpenSSL's binding takes nothing else, filled in place so that no copy is made on the way, and
-overwritten in place at the end. What this does not do: OpenSSL's own working copies are OpenSSL's to clear, and memory
-is not locked here.
+`with generate(...) as material:` holds it for one moment; leaving the block, on any path, overwrites it. It stands in
+one `bytes` object in memory that domain/secret_memory.py owns, is filled in place, so that no copy is made on the way,
+and overwritten in place at the end. What OpenSSL copies while it works is OpenSSL's to clear; tests/residue measures
+whether it does.
 """
 
-import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Never
@@ -17,21 +16,22 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.key_check_value import KeyCheckValue, key_check_value
 from keybroker.domain.public_key_policy import load_wrapping_public_key
+from keybroker.domain.secret_memory import MEMORY, Slot
 
 _VERSION_ID_BYTES = 36
 _IV_BYTES = 12
-_BYTES_HEADER = bytes.__basicsize__ - 1  # where the data of a bytes object starts
 
 
 class KeyMaterial:
     """Secret bytes of one length, usable until `wipe`. Its repr shows the length; it can't be pickled."""
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_slot",)
 
     def __init__(self, length_bytes: int, *, fill: Callable[[memoryview], None]) -> None:
-        self._secret: bytes | None = _blank(length_bytes)
+        self._slot: Slot | None = MEMORY.take()
         try:
-            fill(_writable(self._secret))
+            with self._slot.make(length_bytes) as buffer:
+                fill(buffer)
         except BaseException:
             self.wipe()  # a source may have failed halfway
             raise
@@ -62,17 +62,17 @@ class KeyMaterial:
 
     def wipe(self) -> None:
         """Overwrites the material with zeros. Can be called again."""
-        if self._secret is not None:
-            secret, self._secret = self._secret, None
-            ctypes.memset(id(secret) + _BYTES_HEADER, 0, len(secret))
+        if self._slot is not None:
+            slot, self._slot = self._slot, None
+            MEMORY.give_back(slot)
 
     def _held(self) -> bytes:
-        if self._secret is None:
+        if self._slot is None or self._slot.secret is None:
             raise ValueError("this key material was wiped")
-        return self._secret
+        return self._slot.secret
 
     def __repr__(self) -> str:
-        return f"<KeyMaterial {'wiped' if self._secret is None else f'{len(self._secret)} bytes'}>"
+        return f"<KeyMaterial {'wiped' if self._slot is None else f'{len(self._held())} bytes'}>"
 
     def __reduce__(self) -> Never:
         raise TypeError("key material can't be copied or pickled")
@@ -89,16 +89,3 @@ def generate(length_bytes: int, *, fill: Callable[[memoryview], None]) -> Iterat
         yield material
     finally:
         material.wipe()
-
-
-def _blank(length_bytes: int) -> bytes:
-    """A new bytes object of its own, never one that Python shares (as it does with the empty and 1-byte ones)."""
-    new = ctypes.pythonapi.PyBytes_FromStringAndSize
-    new.restype = ctypes.py_object
-    new.argtypes = [ctypes.c_char_p, ctypes.c_ssize_t]
-    blank: bytes = new(None, length_bytes)
-    return blank
-
-
-def _writable(secret: bytes) -> memoryview:
-    return memoryview((ctypes.c_ubyte * len(secret)).from_address(id(secret) + _BYTES_HEADER)).cast("B")

@@ -34,9 +34,8 @@ def fill_with(content: bytes) -> Callable[[memoryview], None]:
 
 
 def buffer_of(material: KeyMaterial) -> bytes:
-    """The very object whose memory is to be wiped: holding it keeps the memory from being used for something else."""
-    assert material._secret is not None
-    return material._secret
+    """The very object whose memory is to be wiped: holding it keeps the slot from being used again."""
+    return material._held()
 
 
 def test_lengths_by_spec_are_those_of_the_contract() -> None:

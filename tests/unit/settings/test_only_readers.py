@@ -17,6 +17,8 @@ ALLOWED = {
     "adapters/ledger/database.py": "the ledger's file",
     "adapters/ledger/files.py": "makes the ledger's files",
     "adapters/ledger/mark.py": "the ledger's mark",
+    "domain/secret_memory.py": "maps memory: no file",
+    "process_hardening.py": "/proc: whether there is swap, and what of this process is in it",
     "demo.py": "plays a caller: what its own openssl wrote into its own temporary directory",
 }
 WORDS = """
