@@ -74,7 +74,7 @@ class Site:
         self._stack.callback(self._calls.shutdown)
         wait_until(self._ports)
         ports = self._ports()
-        self._metrics_url = f"http://127.0.0.1:{ports['http_port']}/metrics"
+        self._http_url = f"http://127.0.0.1:{ports['http_port']}"
         self.address = f"127.0.0.1:{ports['grpc_port']}"
         self.client = self._stack.enter_context(KeyBrokerClient(self.address, retries=0))
         return self
@@ -95,6 +95,12 @@ class Site:
             return residues(self.process.pid, self.unwrapped)
         finally:
             self.process.send_signal(signal.SIGCONT)
+
+    def get(self, path: str) -> str:
+        """What the broker's HTTP port answers."""
+        with urllib.request.urlopen(self._http_url + path, timeout=PATIENCE_SECONDS) as reply:
+            text: str = reply.read().decode()
+        return text
 
     def new_keys(self, count: int) -> list[str]:
         """CMKs of every spec."""
@@ -147,8 +153,7 @@ class Site:
         return next((entry for entry in entries if entry["event"] == "serving"), {})
 
     def _is_idle(self) -> bool:
-        with urllib.request.urlopen(self._metrics_url, timeout=PATIENCE_SECONDS) as reply:
-            return re.search(r"^keybroker_imports_in_flight 0\.0$", reply.read().decode(), re.MULTILINE) is not None
+        return re.search(r"^keybroker_imports_in_flight 0\.0$", self.get("/metrics"), re.MULTILINE) is not None
 
     def _end(self) -> None:
         if self.process.poll() is None:

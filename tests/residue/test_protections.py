@@ -1,5 +1,6 @@
 """The protections from dumps, each on and off: core files, core images by gcore, reading by another process."""
 
+import json
 import os
 import shutil
 import signal
@@ -73,6 +74,9 @@ def pried(lodger: Lodger) -> str:
 
 def test_broker_that_aborts_leaves_no_core_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Site(tmp_path, "core", monkeypatch=monkeypatch, dump_protection=True) as site:
+        told = json.loads(site.get("/readyz"))["hardening"]
+        assert told["dumps_off"]
+        assert told["memory_excluded_from_dumps"]
         assert aborted(site.process) == os.CLD_KILLED
     assert not list(tmp_path.glob("core*"))
 
@@ -80,6 +84,7 @@ def test_broker_that_aborts_leaves_no_core_file(tmp_path: Path, monkeypatch: pyt
 @NO_CORE_FILES_HERE
 def test_broker_without_protection_leaves_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Site(tmp_path, "core", monkeypatch=monkeypatch, dump_protection=False) as site:
+        assert not json.loads(site.get("/readyz"))["hardening"]["dumps_off"]
         assert aborted(site.process) == os.CLD_DUMPED
     assert list(tmp_path.glob("core*"))
 
