@@ -44,12 +44,19 @@ def wait_until(condition: Callable[[], object]) -> None:
 class Site:
     """The emulator, while it `refuses`, unwraps and says that it could not."""
 
-    def __init__(self, folder: Path, *options: str, monkeypatch: pytest.MonkeyPatch, dump_protection: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        monkeypatch: pytest.MonkeyPatch,
+        dump_protection: bool,
+        **sections: dict[str, Any],
+    ) -> None:
         self._unwrapped: dict[bytes, None] = {}
         self.refuses = False
         self._folder = folder
         self._options = options
-        self._hardening = {"dump_protection": dump_protection}
+        self._sections = {"imports": {"prove": True}, "hardening": {"dump_protection": dump_protection}} | sections
         self._stack = ExitStack()
         self._calls = ThreadPoolExecutor(20)
         unwrap = importing.unwrap
@@ -102,9 +109,9 @@ class Site:
             text: str = reply.read().decode()
         return text
 
-    def new_keys(self, count: int) -> list[str]:
-        """CMKs of every spec."""
-        return [self.emulator.create_key(key_spec=SPECS[number % len(SPECS)]) for number in range(count)]
+    def new_keys(self, count: int, *, specs: Sequence[str] = SPECS) -> list[str]:
+        """CMKs of these specs by turns."""
+        return [self.emulator.create_key(key_spec=specs[number % len(specs)]) for number in range(count)]
 
     def imports(self, key_ids: Sequence[str], *, seconds: float = 20.0) -> list[Future[Any]]:
         """Starts imports by both algorithms, 20 at a time."""
@@ -131,7 +138,7 @@ class Site:
         return self._folder / f"image.{self.process.pid}"
 
     def _start(self) -> subprocess.Popen[bytes]:
-        settings = broker_settings(self.emulator, imports={"prove": True}, hardening=self._hardening)
+        settings = broker_settings(self.emulator, **self._sections)
         config = self._folder / "keybroker.yaml"
         config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
         credentials = {
