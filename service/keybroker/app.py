@@ -256,7 +256,7 @@ def _kms_client(  # noqa: PLR0913  # what one client is made of
             credentials=credentials,
             clock=clock,
             allow_emulator=settings.allow_emulator,
-            proxy=settings.proxy,
+            proxy=settings.proxy_url,
             ca_bundle=settings.ca_bundle_file,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             read_timeout_seconds=settings.read_timeout_seconds,

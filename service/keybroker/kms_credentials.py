@@ -112,13 +112,13 @@ def _ecs_ram_role(settings: EcsRamRoleCredentialSettings, key: str) -> Provider:
 
 def _uri(settings: UriCredentialSettings, instance: InstanceSettings, key: str) -> Provider:
     try:
-        return CredentialsUri(settings.uri, connection=_connection(instance, URI_TIMEOUT_SECONDS))
+        return CredentialsUri(settings.uri.get_secret_value(), connection=_connection(instance, URI_TIMEOUT_SECONDS))
     except ValueError as error:
         raise ConfigurationError(f"{key}.uri: {error}") from None
 
 
 def _connection(instance: InstanceSettings, timeout_seconds: float) -> Connection:
-    return Connection(timeout_seconds=timeout_seconds, proxy=instance.proxy, ca_bundle=instance.ca_bundle_file)
+    return Connection(timeout_seconds=timeout_seconds, proxy=instance.proxy_url, ca_bundle=instance.ca_bundle_file)
 
 
 def _given(value: str | None, variable: str, key: str) -> str:

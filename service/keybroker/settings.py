@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from keybroker import strict_yaml
 
@@ -162,9 +162,9 @@ class EcsRamRoleCredentialSettings(_Section):
 
 
 class UriCredentialSettings(_Section):
-    """Credentials from a URI on this host or over https (contract 4, item 6)."""
+    """Credentials from a URI on this host or over https (contract 4, item 6). Its path or query may be a secret."""
 
-    uri: str
+    uri: SecretStr
 
 
 class CredentialSettings(_Section):
@@ -189,7 +189,7 @@ class InstanceSettings(_Section):
     region: str = Field(pattern=r"^[a-z]{2}-[a-z0-9-]{1,60}$")
     endpoint: str
     dkms_instance_id: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
-    proxy: str | None = None
+    proxy: SecretStr | None = None  # the URL may hold a user and a password
     ca_bundle_file: Path | None = None
     connect_timeout_seconds: Seconds = 5.0
     read_timeout_seconds: Seconds = 10.0
@@ -200,6 +200,11 @@ class InstanceSettings(_Section):
         description="Instances of a region share the quotas, unless they are of different accounts: then a group each.",
     )
     credentials: CredentialSettings | None = None
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy's URL, with what it may hold of a user and a password."""
+        return self.proxy.get_secret_value() if self.proxy is not None else None
 
 
 class PacingSettings(_Section):

@@ -159,7 +159,7 @@ def _transport(name: str, settings: InstanceSettings) -> Transport:
     try:
         return Transport(
             endpoint=settings.endpoint,
-            proxy=settings.proxy,
+            proxy=settings.proxy_url,
             ca_bundle=settings.ca_bundle_file,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             read_timeout_seconds=settings.read_timeout_seconds,

@@ -10,7 +10,7 @@ import yaml
 from annotated_types import Ge
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from keybroker.settings import ConfigurationError, Settings, is_loopback, load_settings, parse_settings, split_address
@@ -190,7 +190,8 @@ def another_value(key: Key, before: Any) -> str:
         int: str(key.at_least + (2 if before == key.at_least + 1 else 1)),
         float: "7.5",
         Path: f"/a/{name}",
-        str: "https://another.example" if name.endswith(("endpoint", "proxy", "uri")) else "another-text",
+        str: "https://another.example" if name.endswith("endpoint") else "another-text",
+        SecretStr: "https://another.example",
     }
     if get_origin(key.kind) is Literal:
         return str(next(value for value in get_args(key.kind) if value != before))
@@ -200,7 +201,7 @@ def another_value(key: Key, before: Any) -> str:
 def value_at(settings: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         settings = settings[name] if isinstance(settings, Mapping) else getattr(settings, name, None)
-    return settings
+    return settings.get_secret_value() if isinstance(settings, SecretStr) else settings
 
 
 KEYS = list(keys(Settings))

@@ -10,11 +10,11 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import requests
 from urllib3 import Timeout
@@ -38,7 +38,7 @@ class Connection:
     """How the endpoint is reached. `ca_bundle` takes the place of the system's CAs; plain http goes to no proxy."""
 
     timeout_seconds: float
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # the URL may hold a user and a password
     ca_bundle: Path | None = None
 
 
@@ -118,8 +118,8 @@ def require_success(values: Mapping[str, Any]) -> None:
 
 def without_path(url: str) -> str:
     """`url` without a last slash; ValueError if it has a path or a query."""
-    parts = urlsplit(url)
-    if parts.path not in {"", "/"} or parts.query:
+    parts = _split(url)
+    if parts is None or parts.path not in {"", "/"} or parts.query:
         raise ValueError("it must be a scheme, a host and a port, nothing else")
     return url.rstrip("/")
 
@@ -145,9 +145,18 @@ def _code_in(values: Mapping[str, Any]) -> str:
 
 
 def _checked(url: str, plain_http_host: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.fragment:
+    parts = _split(url)
+    if parts is None or not parts.hostname or "@" in parts.netloc or parts.fragment:
         raise ValueError("it must be a URL of https or http, without user or fragment")
     if parts.scheme == "http" and parts.hostname != plain_http_host and not is_loopback(parts.hostname):
         raise ValueError("it must be https: plain http goes to a loopback address only")
     return url
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL of http(s). None hides urlsplit's errors: they quote it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return parts if parts.scheme in {"http", "https"} else None
