@@ -19,7 +19,7 @@ demo: $(RUNTIME) ## Imports a key of each size into an embedded KMS and shows ea
 	@$(BIN)/keybroker demo
 
 test: $(DEV) ## Runs all tests
-	@sh scripts/require openssl:openssl curl:curl promtool:prometheus softhsm2-util:softhsm2 \
+	@sh scripts/require openssl:openssl curl:curl promtool:prometheus softhsm2-util:softhsm2 gcore:gdb \
 	  buildah:buildah mmdebstrap:mmdebstrap podman:podman runc:runc catatonit:catatonit
 	@$(BIN)/pytest -n 2 --dist loadgroup
 
