@@ -20,6 +20,7 @@ SERVICE = key_broker_service_pb2.DESCRIPTOR.services_by_name["KeyBrokerService"]
 _TIME_TO_ANSWER_SECONDS = 0.5
 MAX_PENDING_REQUESTS = 8192  # not yet seen by Python; beyond, grpc drops some without a word that they may come again
 MAX_REQUEST_BYTES = 128 * 1024  # the longest description, token and material together are below 64 KiB
+MAX_METADATA_BYTES = 16 * 1024  # of a call, the bearer token in it, as HTTP/2 counts: 32 more for each entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,8 @@ def _options(limits: ServerLimits) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),  # between this and the next, grpc refuses at random
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.server.max_pending_requests", MAX_PENDING_REQUESTS),
         ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_REQUESTS),
         ("grpc.keepalive_time_ms", int(limits.keepalive_seconds * 1000)),

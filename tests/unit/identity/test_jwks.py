@@ -152,3 +152,17 @@ def test_answer_that_breaks_off_leaves_the_old_keys_in_force(publisher: Publishe
     publisher.extra_length = 10
     clock.advance(301)
     assert keys.find(issuer.key_id)
+
+
+def test_answer_that_is_too_long_leaves_the_old_keys_in_force(publisher: Publisher) -> None:
+    clock, issuer, newer = FakeClock(), Issuer(), Issuer(key_id="newer")
+    publisher.content = issuer.jwks()
+    keys = keys_of(publisher, clock)
+    assert keys.find(issuer.key_id)
+    publisher.content = newer.jwks() + b" " * 256 * 1024
+    clock.advance(301)
+    assert keys.find("newer") is None
+    assert keys.find(issuer.key_id)
+    publisher.content = newer.jwks() + b" " * 255 * 1024
+    clock.advance(301)
+    assert keys.find("newer")
