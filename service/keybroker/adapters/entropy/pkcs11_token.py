@@ -20,7 +20,7 @@ from keybroker.adapters.entropy.failures import SourceFailed
 _GENERATE_RANDOM = 64  # place in CK_FUNCTION_LIST, after the version
 _CKR_OK = 0
 _BLOCK = 16
-"""OpenSSL's CTR-DRBG, and SoftHSM2 with it, keeps the last block of a draw that ends inside one, until the next such."""
+"""OpenSSL's CTR-DRBG, and SoftHSM2 with it, keeps the block that a draw ends inside of, until the next such."""
 _PIN_REFUSED = (PinIncorrect, PinInvalid, PinLenRange)
 
 _GenerateRandom = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong)
