@@ -9,7 +9,7 @@ PROTOS := $(wildcard protos/keymaterial/v1/*.proto)
 STUBS := clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format proto bench soak lock docs matrix clean
+.PHONY: help demo test lint format audit sbom proto bench soak lock docs matrix clean
 
 help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,10 +30,18 @@ lint: $(DEV) ## Checks style, types, layers, protos, dependencies and generated 
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/hadolint deploy/docker/Dockerfile
+	$(BIN)/python scripts/audit_dependencies.py
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code && ../$(BIN)/buf breaking --against released.json
 	$(BIN)/python scripts/generate_stubs.py --check
 	$(BIN)/python scripts/generate_errors_doc.py --check
 	$(BIN)/python scripts/generate_emulator_fidelity.py --check
+
+audit: $(DEV) ## Looks all packages of the lock files up for known vulnerabilities; fails if one can't be looked up
+	$(BIN)/python scripts/audit_dependencies.py --complete
+
+sbom: $(DEV) ## Writes build/sbom.cdx.json: what requirements.lock installs, in CycloneDX
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json requirements.lock
 
 format: $(DEV) ## Formats Python and protos
 	$(BIN)/ruff check --fix-only .
