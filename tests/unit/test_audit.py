@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
+from pip_audit._format.json import JsonFormat
+from pip_audit._service.interface import (
+    ResolvedDependency,
+    SkippedDependency,
+    VulnerabilityID,
+    VulnerabilityResult,
+)
 
 from scripts import audit_dependencies
 from scripts.audit_dependencies import Findings, main, read_report
@@ -25,6 +33,19 @@ def test_report_tells_vulnerable_unknown_and_sound_packages_apart() -> None:
     assert read_report(report(SOUND, VULNERABLE, UNKNOWN)) == Findings(
         packages=3, vulnerable=["bad 2.0: PYSEC-2024-1"], unknown=["unknown"]
     )
+
+
+def test_report_as_pip_audit_writes_it_is_read() -> None:
+    version = Version("2.0")
+    results: dict[Any, Any] = {
+        ResolvedDependency(name="sound", version=version): [],
+        ResolvedDependency(name="bad", version=version): [
+            VulnerabilityResult.create([VulnerabilityID("CVE-2024-1")], "what it is", [], None)
+        ],
+        SkippedDependency(name="unknown", skip_reason="not found"): [],
+    }
+    text = JsonFormat(output_desc=False, output_aliases=False).format(results, [])
+    assert read_report(text) == Findings(packages=3, vulnerable=["bad 2.0: CVE-2024-1"], unknown=["unknown"])
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "{}", report()])
