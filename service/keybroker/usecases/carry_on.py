@@ -25,7 +25,7 @@ from keybroker.usecases.obtain_import_parameters import ObtainImportParameters
 from keybroker.usecases.patience import Patience
 from keybroker.usecases.proof import Proof, Prover
 from keybroker.usecases.rows import Rows
-from keybroker.usecases.settling import Settling
+from keybroker.usecases.settling import Settling, settling_key
 
 TIME_TO_SEND_SECONDS = 0.25
 _MOST_RESENDS = 5  # in one call; the recovery goes on
@@ -119,7 +119,10 @@ class CarryOn:
     def _until_done(self, course: _Course) -> Attempt:
         with _told_truly(course):
             while course.attempt.state in UNFINISHED and (step := self._due(course)) is not None:
+                pairs = course.attempt.pair_expiries
                 self._take(step, course)
+                if course.attempt.pair_expiries != pairs:
+                    course.seen = Seen()  # another process has wrapped again: what was seen was of other pairs
         return course.attempt
 
     def _due(self, course: _Course) -> Step | None:
@@ -149,7 +152,8 @@ class CarryOn:
             may_rewrap=hand.pair is not None and not hand.rewrapped and course.patience.retries,
             may_prove=self._prover.enabled and hand.proof is None,
             disproved=hand.proof is Proof.DISPROVED,
-            sole_importer=self._sole_importer,
+            sole_importer=self._sole_importer and not self._rows.ledger.handed_out(course.cmk),
+            awaits_caller=course.attempt.kind is Kind.IMPORT_WRAPPED,
             after_restore=self._rows.ledger.restored() is not None,
         )
 
@@ -184,7 +188,7 @@ class CarryOn:
         course.retry_after_seconds = 0.0
         newer_pairs = self._may_have_newer_pairs(course.attempt, at)  # dates the restore at the first look
         expired = protocol.is_expired(course.attempt, at) and not newer_pairs
-        settled = self._settling.observe(course.attempt.record_id, sight, at, expired=expired)
+        settled = self._settling.observe(settling_key(course.attempt), sight, at, expired=expired)
         still_bound = sight is Sight.BOUND and course.seen.sight is Sight.BOUND
         course.seen = Seen(sight, expired, settled, resend_refused=still_bound and course.seen.resend_refused)
 

@@ -20,7 +20,7 @@ from keybroker.usecases.claims import Claims
 from keybroker.usecases.create_safely import CreateSafely
 from keybroker.usecases.patience import AtOnce
 from keybroker.usecases.rows import Rows
-from keybroker.usecases.settling import Settling
+from keybroker.usecases.settling import Settling, settling_key
 
 RECOVERY_CALLER = "keybroker:recovery"
 _FIRST_PAUSE_SECONDS = 1.0
@@ -87,7 +87,7 @@ class Recovery:
             after = self._resolved(kms, row)
         except BrokerError as error:
             self._rows.warn("recovery goes on later", record=row.record_id, reason=error.reason.value)
-        self._pause(row, after, SETTLING.total_seconds() if self._settling.is_settling(row.record_id) else None)
+        self._pause(row, after, SETTLING.total_seconds() if self._settling.is_settling(settling_key(row)) else None)
 
     def _resolved(self, kms: Kms, row: Attempt) -> Attempt:
         deadline = Deadline.after(_STEP_SECONDS, monotonic=self._clock.monotonic, caller=RECOVERY_CALLER)
