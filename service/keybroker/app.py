@@ -84,7 +84,7 @@ class App:
         self._workers = Workers(limit=settings.server.max_concurrent_calls)
         meter = ImportMeter(metrics=self.metrics)
         self._ledger = make_ledger(settings.ledger, clock=clock)
-        assembly = self._assembly(clock, entropy or SystemEntropy(), meter, at)
+        self._assembly = assembly = self._assembled(clock, entropy or SystemEntropy(), meter, at)
         self._recovery = RecoveryThread(recovery=assembly.recovery, prune=self._prune)
         access = access_control(settings, clock=clock, on_reload=self.metrics.reloaded)
         handlers = Handlers(
@@ -158,7 +158,7 @@ class App:
         self._http.stop()
         structlog.get_logger().info("stopped")
 
-    def _assembly(
+    def _assembled(
         self, clock: Clock, entropy: EntropySource, meter: ImportMeter, at: Callable[[str], None] | None
     ) -> Assembly:
         def resolved_late(row: Attempt) -> None:
@@ -181,7 +181,9 @@ class App:
         return assembly
 
     def _prune(self) -> None:
-        self._ledger.prune(min(kms.now() for kms in self._instances.values()))
+        heard = self._assembly.keys.newest_date
+        if heard is not None:
+            self._ledger.prune(heard)
 
 
 def _warn(event: str, **fields: str) -> None:

@@ -5,7 +5,7 @@ Nothing here reads a clock, sends or stores. Rules R1 to R8 are named where they
 model (tests/model), and a test ties this module to the model. Source: docs/exactly-once.md.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum, auto
 
@@ -178,8 +178,8 @@ def claimed(attempt: Attempt, cmk: CmkName, *, first: bool) -> Attempt:
 class Wrapped:
     """One wrapped key material with the token that it goes with."""
 
-    import_token: str
-    wrapped_key_material: bytes
+    import_token: str = field(repr=False)
+    wrapped_key_material: bytes = field(repr=False)
     expires_at: datetime
     algorithm: str
 

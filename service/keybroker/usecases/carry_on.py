@@ -63,6 +63,12 @@ class _Course:
     resends: int = 0
     looked_instead: bool = False
     signed_anew: bool = False
+    is_in_vain: bool = False  # the broker itself does not send for now
+
+    def hears(self, error: BrokerError) -> None:
+        """What an error says of when to try again."""
+        self.retry_after_seconds = error.retry_after_seconds or 0.0
+        self.is_in_vain = isinstance(error, KmsError) and error.fails_fast
 
     @property
     def cmk(self) -> CmkName:
@@ -123,6 +129,9 @@ class CarryOn:
                 self._take(step, course)
                 if course.attempt.pair_expiries != pairs:
                     course.seen = Seen()  # another process has wrapped again: what was seen was of other pairs
+        if course.is_in_vain and course.attempt.state in UNFINISHED:
+            wait = course.retry_after_seconds
+            raise unresolved("the KMS does not answer", {"key_id": course.cmk.key_id}, retry_after_seconds=wait)
         return course.attempt
 
     def _due(self, course: _Course) -> Step | None:
@@ -139,7 +148,7 @@ class CarryOn:
         return Step.LOOK if blind and self._is_time_for(Step.LOOK, course) else None
 
     def _is_time_for(self, step: Step, course: _Course) -> bool:
-        if step is Step.RESEND and course.resends == _MOST_RESENDS:
+        if course.is_in_vain or (step is Step.RESEND and course.resends == _MOST_RESENDS):
             return False
         return course.patience.allows(step, at_least_seconds=course.retry_after_seconds)
 
@@ -178,7 +187,7 @@ class CarryOn:
         try:
             key = self._keys.describe(course.kms, KeyReference(course.cmk.key_id), deadline=course.deadline)
         except BrokerError as error:
-            course.retry_after_seconds = error.retry_after_seconds or 0.0
+            course.hears(error)
             if error.reason is not Reason.KEY_NOT_FOUND:
                 return
             sight, at = Sight.GONE, course.kms.now()
@@ -206,6 +215,7 @@ class CarryOn:
         wrapped = course.hand.wrapped
         attempt = course.attempt
         course.retry_after_seconds = 0.0
+        course.deadline.is_repeating = attempt.sends > 1
         self._rows.at("send: before")
         try:
             reply = course.kms.import_key_material(
@@ -232,7 +242,7 @@ class CarryOn:
             course.hand.material = None
 
     def _not_accepted(self, course: _Course, error: BrokerError) -> None:
-        course.retry_after_seconds = error.retry_after_seconds or 0.0
+        course.hears(error)
         if isinstance(error, KmsError) and not error.committed_nothing:
             return  # R2: the send stays open
         failure = failure_of(error)

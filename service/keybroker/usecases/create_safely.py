@@ -17,6 +17,7 @@ from keybroker.domain.external_key import (
     KeyReference,
     NewKey,
 )
+from keybroker.domain.retry_policy import MAX_TRIES
 from keybroker.ports import Clock, Kms, KmsReply
 from keybroker.usecases.answers import failure_of
 from keybroker.usecases.embargo import Embargo
@@ -28,6 +29,7 @@ REQUEST_TAG = "keybroker.request"
 _CANDIDATES_LOOKED_AT = 20
 _CLOCK_TOLERANCE = timedelta(minutes=2)
 _TIME_TO_CREATE_SECONDS = 0.3
+_COME_AGAIN_SECONDS = 1.0
 
 
 class CreateSafely:
@@ -99,9 +101,11 @@ class CreateSafely:
     def _create(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[Attempt, ExternalKey]:
         patience = UntilDeadline(clock=self._clock, deadline=deadline, reserve_seconds=_TIME_TO_CREATE_SECONDS)
         patience.allows("create")
-        signed_anew = False
+        signed_anew, tries = False, 0
         while True:
             attempt = self._rows.write("create", _one_more(kms, attempt))
+            tries += 1
+            deadline.is_repeating = _creation(attempt).sends > 1 or tries > 1
             try:
                 key, reply = self._send(kms, attempt, new_key, deadline)
             except BrokerError as error:
@@ -112,8 +116,8 @@ class CreateSafely:
                 if _signs_anew(error) and not signed_anew:
                     signed_anew = True
                     continue
-                wait = error.retry_after_seconds or 0.0
-                if not (REASONS[error.reason].retryable and patience.allows("create", at_least_seconds=wait)):
+                if not _may_try_again(error, tries, patience):
+                    _to_come_again(error)
                     raise
             else:
                 self._embargo.made(key.name)
@@ -205,6 +209,20 @@ def _one_less(attempt: Attempt, error: BrokerError) -> Attempt:
     creation = replace(_creation(attempt), sends=_creation(attempt).sends - 1)
     state = State.CREATING if creation.sends else State.RELEASED
     return replace(attempt, state=state, creation=creation, failure=failure_of(error))
+
+
+def _may_try_again(error: BrokerError, tries: int, patience: Patience) -> bool:
+    """Whether another CreateKey makes sense in this call, the last one having done nothing; waits before it."""
+    in_vain = isinstance(error, KmsError) and error.fails_fast
+    if in_vain or not REASONS[error.reason].retryable or tries >= MAX_TRIES:
+        return False
+    return patience.allows("create", at_least_seconds=error.retry_after_seconds or 0.0)
+
+
+def _to_come_again(error: BrokerError) -> None:
+    """Gives an error that passes a time to come again."""
+    if REASONS[error.reason].retryable and error.retry_after_seconds is None:
+        error.retry_after_seconds = _COME_AGAIN_SECONDS
 
 
 def _signs_anew(error: BrokerError) -> bool:

@@ -133,6 +133,7 @@ class ImportExternalKey:
 
     def _resume(self, wish: _Wish, row: Attempt, cmk: CmkName) -> Answer:
         """From a row that another call, perhaps of a process that died, has left unfinished."""
+        wish.progress.goes_on = True
         if row.creation is not None:
             wish.progress.created_key_id = row.creation.key_id
         with self._claims.hold(cmk, deadline=wish.deadline, waits=True):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from keybroker.domain.attempt import Attempt, Kind, State
 from keybroker.domain.deadline import Deadline
-from keybroker.domain.errors import BrokerError, Reason
+from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import ExternalKey, KeyReference, KeyState, check_external
 from keybroker.domain.import_protocol import claimed, released
 from keybroker.ports import Kms, KmsReply
@@ -43,7 +43,7 @@ class Orphans:
         Reasons: the KMS_… reasons, LEDGER_UNAVAILABLE.
         """
         listed = kms.list_keys(tag_key=REQUEST_TAG, pending_import_only=True, page=number, deadline=deadline)
-        found = [self._orphan(kms, key_id, deadline) for key_id in listed.key_ids]
+        found = [self._orphan_if_there(kms, key_id, deadline) for key_id in listed.key_ids]
         return [orphan for orphan in found if orphan is not None], number * 100 < listed.total
 
     def delete(
@@ -91,6 +91,14 @@ class Orphans:
         if creation.key_id != key.name.key_id and creation.sends < 2:  # noqa: PLR2004  # one CreateKey makes one CMK
             raise _no_orphan(key, "its tag was copied from another CMK")
         return origin
+
+    def _orphan_if_there(self, kms: Kms, key_id: str, deadline: Deadline) -> Orphan | None:
+        try:
+            return self._orphan(kms, key_id, deadline)
+        except KmsError as error:
+            if error.reason is Reason.KEY_NOT_FOUND:
+                return None  # it was listed, and has gone
+            raise
 
     def _orphan(self, kms: Kms, key_id: str, deadline: Deadline) -> Orphan | None:
         key = self._keys.describe(kms, KeyReference(key_id), deadline=deadline)

@@ -19,7 +19,8 @@ from keybroker.domain.errors import BrokerError, Reason
 Connection = sqlite3.Connection
 Row = sqlite3.Row
 NotUnique = sqlite3.IntegrityError
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 5.0  # with the threads of this process, which write one after the other
+BUSY_SECONDS = 0.2  # with another process, whose writes are as short as ours
 
 
 class Database:
@@ -88,7 +89,7 @@ class Database:
     def _connect(self) -> Connection:
         connection = sqlite3.connect(
             self.file or ":memory:",
-            timeout=self._patience_seconds,
+            timeout=min(BUSY_SECONDS, self._patience_seconds),
             isolation_level=None,  # transactions are begun here, by name
             check_same_thread=False,  # the locks see to it
         )
