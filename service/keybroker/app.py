@@ -169,7 +169,7 @@ class App:
 
         assembly = Assembly(
             Ports(instances=list(self._instances.values()), ledger=self._ledger, clock=clock, entropy=entropy),
-            _choices(self._settings.imports),
+            _choices(self._settings.imports, self._settings.server.max_deadline_seconds),
             Listeners(
                 parameters_requested=requested,
                 resolved_late=resolved_late,
@@ -248,7 +248,7 @@ def _kms_client(  # noqa: PLR0913  # what one client is made of
         raise ConfigurationError(f"kms.instances.{name}: {error}") from None
 
 
-def _choices(settings: ImportSettings) -> Choices:
+def _choices(settings: ImportSettings, longest_call_seconds: float) -> Choices:
     return Choices(
         cached_parameters=settings.cached_parameters,
         parameters_expiry_margin_seconds=settings.parameters_expiry_margin_seconds,
@@ -256,6 +256,7 @@ def _choices(settings: ImportSettings) -> Choices:
         prove=settings.prove,
         sole_importer=settings.sole_importer,
         create_settle_seconds=settings.create_settle_seconds,
+        longest_call_seconds=longest_call_seconds,
     )
 
 

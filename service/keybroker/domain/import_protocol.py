@@ -56,6 +56,7 @@ class Seen:
     expired: bool = False
     settled: bool = False
     resend_refused: bool = False
+    send_lost: bool = False  # the last send of this process got no answer that says anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ def _decide_open(attempt: Attempt, seen: Seen, means: Means) -> Step:
     may_resend = means.blob and not seen.expired and not seen.resend_refused
     match seen.sight:
         case Sight.BOUND:
-            return Step.RESEND if may_resend else _decide_bound(attempt, seen, means)
+            better_proved = seen.send_lost and means.material and means.may_prove
+            return Step.RESEND if may_resend and not better_proved else _decide_bound(attempt, seen, means)
         case Sight.PENDING | Sight.GONE if seen.expired and seen.settled:
             return Step.FINISH_NOT_IMPORTED  # R7
         case Sight.NOTHING | Sight.PENDING if may_resend and not attempt.restored:

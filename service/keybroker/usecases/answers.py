@@ -51,12 +51,19 @@ def error_of(attempt: Attempt) -> BrokerError:
             return unattributed_error(about)
         case State.NOT_IMPORTED | State.RELEASED if attempt.failure is not None:
             return _error_from(attempt.failure)
-        case State.NOT_IMPORTED | State.RELEASED:
-            return BrokerError(Reason.NOT_IMPORTED, "Nothing of this request was imported.", metadata=about)
+        case State.NOT_IMPORTED | State.RELEASED | State.CLAIMED:
+            return _without_failure(attempt.state, about)
         case State.ACCEPTED:
             known = about | ({"kms_request_id": attempt.kms_request_id} if attempt.kms_request_id else {})
             return unresolved("the KMS accepted it, and the CMK was not seen Enabled yet", known)
     return unresolved("no answer settled yet whether the KMS took it", about)
+
+
+def _without_failure(state: State, about: dict[str, str]) -> BrokerError:
+    if state is State.NOT_IMPORTED:
+        return BrokerError(Reason.NOT_IMPORTED, "Nothing of this request was imported.", metadata=about)
+    message = "An earlier call with this request_id was let go of before anything was sent."
+    return BrokerError(Reason.IMPORT_IN_PROGRESS, message, metadata=about)
 
 
 def _error_from(failure: Failure) -> BrokerError:

@@ -26,7 +26,7 @@ RECOVERY_CALLER = "keybroker:recovery"
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 10.0
 _STEP_SECONDS = 15.0
-_CLAIM_IS_STALE = timedelta(seconds=60)  # longer than any call lives
+_CLAIM_MARGIN = timedelta(seconds=40)  # beyond what a call lives
 _CREATION_IS_GIVEN_UP = timedelta(hours=24)
 _PARALLEL = 4
 
@@ -51,6 +51,7 @@ class Recovery:
         create: CreateSafely,
         settling: Settling,
         clock: Clock,
+        longest_call_seconds: float,
     ) -> None:
         self._instances = {(kms.region, kms.dkms_instance_id): kms for kms in instances}
         self._rows = rows
@@ -59,6 +60,7 @@ class Recovery:
         self._create = create
         self._settling = settling
         self._clock = clock
+        self._claim_is_stale = timedelta(seconds=longest_call_seconds) + _CLAIM_MARGIN
         self._lock = threading.Lock()
         self._turns: dict[str, _Turn] = {}
 
@@ -114,7 +116,7 @@ class Recovery:
 
     def _let_go(self, row: Attempt) -> Attempt:
         """The process that claimed it is gone, and had generated nothing that the ledger knows of."""
-        if row.updated_at is not None and abs(self._clock.now() - row.updated_at) < _CLAIM_IS_STALE:
+        if row.updated_at is not None and abs(self._clock.now() - row.updated_at) < self._claim_is_stale:
             return row  # one from the future: the clock was set back, and would hold the CMK until it is there again
         return self._rows.write("release", released(row, row.failure))
 

@@ -47,6 +47,8 @@ class Database:
             self._reader = self._connect() if self.file is not None else self._writer
             if self.file is not None:
                 self._reader.execute("PRAGMA query_only = ON")
+            for connection in (self._writer, self._reader):
+                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
         except OSError as error:
             raise LedgerFileError(f"can't open the ledger {self.file}: {error.strerror}") from None
         except sqlite3.Error as error:
@@ -89,7 +91,7 @@ class Database:
     def _connect(self) -> Connection:
         connection = sqlite3.connect(
             self.file or ":memory:",
-            timeout=min(BUSY_SECONDS, self._patience_seconds),
+            timeout=self._patience_seconds,
             isolation_level=None,  # transactions are begun here, by name
             check_same_thread=False,  # the locks see to it
         )
