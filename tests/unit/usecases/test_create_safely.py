@@ -376,3 +376,12 @@ def test_create_key_is_tried_five_times_at_most_and_says_when_to_come_again() ->
     error = create_error(world, NEW)
     assert (error.reason, error.retry_after_seconds) == (Reason.KMS_THROTTLED, 1.0)
     assert world.kms.calls["CreateKey"] == 5
+
+
+def test_clock_that_is_steadily_wrong_does_not_hide_the_cmk() -> None:
+    world = World()
+    world.kms.ahead = timedelta(minutes=-30)
+    creation_lost(world)
+    world.clock.advance(60)
+    assert create(world, NEW, request_id=REQUEST).attempt.state is State.CREATED
+    assert world.kms.calls["CreateKey"] == 1

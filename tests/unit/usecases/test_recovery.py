@@ -418,3 +418,24 @@ def test_sole_importer_is_not_said_once_a_pair_was_handed_out_meanwhile() -> Non
 
     world.at = hand_out
     assert reason_of(world, key_id, request_id=REQUEST) is Reason.ENABLED_UNATTRIBUTED
+
+
+def test_repeat_that_waited_while_its_claim_was_let_go_is_told_to_come_again() -> None:
+    """Not that the request has ended: nothing final is recorded."""
+    world, key_id = crashed("pair: in hand")
+    claims, find = world.claims, world.ledger.find
+    asked: list[int] = []
+
+    def find_then_let_go(caller: str, request_id: str) -> Attempt | None:
+        row = find(caller, request_id)
+        asked.append(1)
+        if len(asked) == 1 and row is not None:
+            world.clock.advance(61)
+            world.recovery.run_due()
+        return row
+
+    world.ledger.find = find_then_let_go  # type: ignore[method-assign]
+    assert reason_of(world, key_id, request_id=REQUEST) is Reason.IMPORT_IN_PROGRESS
+    world.ledger.find = find  # type: ignore[method-assign]
+    assert claims is world.claims
+    assert run(world, key_id, request_id=REQUEST).evidence is Evidence.ACCEPTED
