@@ -90,7 +90,7 @@ class App:
         meter = ImportMeter(metrics=self.metrics)
         self._ledger = make_ledger(settings.ledger, clock=clock)
         self._entropy = entropy or make_entropy(settings.entropy)
-        assembly = self._assembly(clock, self._entropy, meter, at)
+        self._assembly = assembly = self._assembled(clock, self._entropy, meter, at)
         self._recovery = RecoveryThread(recovery=assembly.recovery, prune=self._prune)
         access = access_control(settings, clock=clock, on_reload=self.metrics.reloaded)
         handlers = Handlers(
@@ -172,7 +172,7 @@ class App:
         self._http.stop()
         structlog.get_logger().info("stopped")
 
-    def _assembly(
+    def _assembled(
         self, clock: Clock, entropy: EntropySource, meter: ImportMeter, at: Callable[[str], None] | None
     ) -> Assembly:
         def resolved_late(row: Attempt) -> None:
@@ -183,7 +183,7 @@ class App:
 
         assembly = Assembly(
             Ports(instances=list(self._instances.values()), ledger=self._ledger, clock=clock, entropy=entropy),
-            _choices(self._settings.imports),
+            _choices(self._settings.imports, self._settings.server.max_deadline_seconds),
             Listeners(
                 parameters_requested=requested,
                 resolved_late=resolved_late,
@@ -203,7 +203,9 @@ class App:
         return self._serving and self._hardening.is_as_required(), details
 
     def _prune(self) -> None:
-        self._ledger.prune(min(kms.now() for kms in self._instances.values()))
+        heard = self._assembly.keys.newest_date
+        if heard is not None:
+            self._ledger.prune(heard)
 
 
 def _warn(event: str, **fields: str) -> None:
@@ -268,7 +270,7 @@ def _kms_client(  # noqa: PLR0913  # what one client is made of
         raise ConfigurationError(f"kms.instances.{name}: {error}") from None
 
 
-def _choices(settings: ImportSettings) -> Choices:
+def _choices(settings: ImportSettings, longest_call_seconds: float) -> Choices:
     return Choices(
         cached_parameters=settings.cached_parameters,
         parameters_expiry_margin_seconds=settings.parameters_expiry_margin_seconds,
@@ -276,6 +278,7 @@ def _choices(settings: ImportSettings) -> Choices:
         prove=settings.prove,
         sole_importer=settings.sole_importer,
         create_settle_seconds=settings.create_settle_seconds,
+        longest_call_seconds=longest_call_seconds,
     )
 
 

@@ -47,6 +47,7 @@ class Choices:
     prove: bool = False
     sole_importer: bool = False
     create_settle_seconds: float = 10.0
+    longest_call_seconds: float = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,14 @@ class Assembly:
         self.create_external_key = CreateExternalKey(
             rows=self.rows, manage=self.manage_keys, create=self.create, claims=self.claims
         )
-        self.orphans = Orphans(rows=self.rows, keys=self.keys, manage=self.manage_keys, claims=self.claims)
+        self.orphans = Orphans(
+            rows=self.rows,
+            keys=self.keys,
+            manage=self.manage_keys,
+            claims=self.claims,
+            embargo=self._embargo,
+            clock=ports.clock,
+        )
 
     def _recovery(self, ports: Ports, choices: Choices, listeners: Listeners) -> Recovery:
         """The recovery writes rows of its own, so that what it brings to an end is counted there."""
@@ -135,6 +143,7 @@ class Assembly:
             create=self._create(rows, ports.clock, choices),
             settling=self._settling,
             clock=ports.clock,
+            longest_call_seconds=choices.longest_call_seconds,
         )
 
     def _carry_on(self, rows: Rows, clock: Clock, choices: Choices) -> CarryOn:

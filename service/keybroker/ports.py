@@ -194,7 +194,7 @@ class Ledger(Protocol):
         """Sets Restored.at, once."""
 
     def prune(self, now: datetime) -> None:
-        """Forgets, by the KMS's clock, tombstones of new CMKs and handed-out tokens that are old enough."""
+        """Forgets tombstones of new CMKs and handed-out tokens that are old enough. `now` is a Date of the KMS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from keybroker.telemetry.logs import exception_chain
 from keybroker.usecases.recovery import Recovery
 
 _PAUSE_SECONDS = 1.0
-_PRUNE_EVERY_PASSES = 3600
+_PRUNE_EVERY_PASSES = 60
 
 
 class RecoveryThread:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import grpc
@@ -12,6 +13,10 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from keybroker.adapters.clock import SystemClock
+from keybroker.domain.attempt import HandedOut
+from keybroker.domain.external_key import CmkName
+from keybroker.usecases.hand_out_import_parameters import token_digest
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1 import types_pb2
 from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceStub
@@ -190,3 +195,32 @@ def test_same_request_id_with_other_content_already_exists(emulator: Emulator, b
     assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS  # type: ignore[attr-defined]
     assert reason_of(caught.value) == "REQUEST_ID_REUSED"
     assert emulator.calls == sent
+
+
+class AheadClock(SystemClock):
+    """A broker's clock that is days ahead."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(days=3)
+
+
+def test_wrong_local_clock_makes_the_ledger_forget_nothing(
+    emulator: Emulator, make_broker: Callable[..., RunningBroker]
+) -> None:
+    """Records expire by the KMS's Date alone: a hand-out that is forgotten would make SOLE_IMPORTER a lie."""
+    broker = make_broker(clock=AheadClock())
+    key_id = emulator.create_key()
+    with grpc.insecure_channel(broker.address) as channel:
+        parameters = stub_of(channel).GetImportParameters(pb.GetImportParametersRequest(key_id=key_id), timeout=10)
+    app = broker.background.app
+    app._prune()
+    assert app._ledger.find_handed_out(token_digest(parameters.import_token)) is not None
+
+
+def test_nothing_is_forgotten_before_the_kms_has_told_the_time(make_broker: Callable[..., RunningBroker]) -> None:
+    app = make_broker(clock=AheadClock()).background.app
+    expires_at = SystemClock().now() + timedelta(hours=24)
+    cmk = CmkName("1540355698840000", "cn-hangzhou", "key-1")
+    app._ledger.hand_out(HandedOut(b"d" * 32, cmk, "RSAES_OAEP_SHA_256", expires_at))
+    app._prune()
+    assert app._ledger.handed_out(cmk)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
@@ -93,14 +93,17 @@ def _allowed(case: Case) -> frozenset[str]:
 
 
 def _seen() -> Iterator[Seen]:
-    for sight, expired, settled, refused in product(Sight, *[(False, True)] * 3):
-        if not settled or (expired and sight in {Sight.PENDING, Sight.GONE}):
-            yield Seen(sight, expired, settled, refused)
+    for sight, *flags in product(Sight, *[(False, True)] * (len(fields(Seen)) - 1)):
+        seen = Seen(sight, *flags)
+        if not seen.settled or (seen.expired and sight in {Sight.PENDING, Sight.GONE}):
+            yield seen
 
 
 def _means() -> Iterator[Means]:
-    for flags in product((False, True), repeat=8):
+    for flags in product((False, True), repeat=len(fields(Means))):
         means = Means(*flags)
+        if means.awaits_caller and (means.material or means.sole_importer):
+            continue  # a caller's own material: never in hand, and the first attempt with it has had a pair handed out
         holds_what_it_needs = means.blob if means.material else not means.may_rewrap
         if holds_what_it_needs and (not means.disproved or (means.material and not means.may_prove)):
             yield means

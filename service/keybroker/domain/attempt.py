@@ -76,7 +76,7 @@ class Creation:
     spec: KeySpec
     alias: str = ""
     sends: int = 0
-    first_sent_at: datetime | None = None  # by the KMS's clock
+    first_sent_at: datetime | None = None  # by the broker's clock
     key_id: str = ""
 
 

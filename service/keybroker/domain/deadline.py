@@ -6,12 +6,16 @@ from keybroker.domain.errors import BrokerError, Reason
 
 
 class Deadline:
-    """A point on a monotonic clock, in seconds. `caller` is who waits: the pacer is fair between callers."""
+    """A point on a monotonic clock, in seconds. `caller` is who waits: the pacer is fair between callers.
+
+    `is_repeating`: what is sent next is key material, or a CreateKey, that was sent before.
+    """
 
     def __init__(self, at: float, *, monotonic: Callable[[], float], caller: str = "") -> None:
         self._at = at
         self._monotonic = monotonic
         self.caller = caller
+        self.is_repeating = False
 
     @classmethod
     def after(cls, seconds: float, *, monotonic: Callable[[], float], caller: str = "") -> "Deadline":

@@ -265,7 +265,8 @@ class KmsError(BrokerError):
     `committed_nothing` is True only where it is certain that this request changed nothing: it was never sent, or the
     answer is on the closed list of codes that prove it (rule R2 of the import protocol). `kms_code` is a code of the
     KMS's documented table, or one of "timeout", "connection", "unreadable", "other". `signs_anew`: what was refused was
-    the signature (credentials, date), and another send would be signed with a better one.
+    the signature (credentials, date), and another send would be signed with a better one. `fails_fast`: the broker did
+    not send it, for the instance does not answer, or it was repeated too often; trying again in the call is in vain.
     """
 
     def __init__(  # noqa: PLR0913  # each is part of what happened
@@ -284,3 +285,4 @@ class KmsError(BrokerError):
         self.committed_nothing = committed_nothing
         self.kms_request_id = kms_request_id
         self.signs_anew = False
+        self.fails_fast = False

@@ -5,7 +5,7 @@ Nothing here reads a clock, sends or stores. Rules R1 to R8 are named where they
 model (tests/model), and a test ties this module to the model. Source: docs/exactly-once.md.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum, auto
 
@@ -56,6 +56,7 @@ class Seen:
     expired: bool = False
     settled: bool = False
     resend_refused: bool = False
+    send_lost: bool = False  # the last send of this process got no answer that says anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Means:
     disproved: bool = False  # the KMS encrypted, and the material, which opened its ciphertexts before, did not open it
     sole_importer: bool = False  # the operator's assertion
     after_restore: bool = False
+    awaits_caller: bool = False  # a repeat of the request would bring the wrapped material again
 
 
 class Step(StrEnum):
@@ -118,21 +120,27 @@ def _decide_all_refused(attempt: Attempt, seen: Seen, means: Means) -> Step:
 
 
 def _decide_open(attempt: Attempt, seen: Seen, means: Means) -> Step:
-    may_resend = means.blob and not seen.expired
+    may_resend = means.blob and not seen.expired and not seen.resend_refused
     match seen.sight:
         case Sight.BOUND:
-            if may_resend and not seen.resend_refused:
-                return Step.RESEND
-            if means.material and means.may_prove:
-                return Step.PROVE
-            unseen = attempt.restored or means.after_restore  # R8
-            sole = means.sole_importer and attempt.first and not unseen and not means.disproved
-            return Step.FINISH_SOLE_IMPORTER if sole else Step.FINISH_UNATTRIBUTED
+            better_proved = seen.send_lost and means.material and means.may_prove
+            return Step.RESEND if may_resend and not better_proved else _decide_bound(attempt, seen, means)
         case Sight.PENDING | Sight.GONE if seen.expired and seen.settled:
             return Step.FINISH_NOT_IMPORTED  # R7
-        case Sight.NOTHING | Sight.PENDING if may_resend and not attempt.restored and not seen.resend_refused:
+        case Sight.NOTHING | Sight.PENDING if may_resend and not attempt.restored:
             return Step.RESEND  # R8: a restored one only once the CMK is bound
     return Step.LOOK
+
+
+def _decide_bound(attempt: Attempt, seen: Seen, means: Means) -> Step:
+    """No resend can settle it."""
+    if means.awaits_caller and not means.blob and not seen.expired:
+        return Step.LOOK
+    if means.material and means.may_prove:
+        return Step.PROVE
+    unseen = attempt.restored or means.after_restore  # R8
+    sole = means.sole_importer and attempt.first and not unseen and not means.disproved
+    return Step.FINISH_SOLE_IMPORTER if sole else Step.FINISH_UNATTRIBUTED
 
 
 def _decide_accepted(seen: Seen, means: Means) -> Step:
@@ -172,8 +180,8 @@ def claimed(attempt: Attempt, cmk: CmkName, *, first: bool) -> Attempt:
 class Wrapped:
     """One wrapped key material with the token that it goes with."""
 
-    import_token: str
-    wrapped_key_material: bytes
+    import_token: str = field(repr=False)
+    wrapped_key_material: bytes = field(repr=False)
     expires_at: datetime
     algorithm: str
 

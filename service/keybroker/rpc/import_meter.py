@@ -1,6 +1,7 @@
 """Measures import calls: one duration and, for an error, one failure each, however the call ends.
 
-A replay is no import: it is not measured. An attempt that the recovery brings to an end counts there, once.
+A replay is no import: it is not measured, nor is a repeat that leaves open what was open before. An attempt that the
+recovery brings to an end counts there, once.
 """
 
 import time
@@ -40,7 +41,8 @@ class ImportMeter:
                 yield measured
         except BaseException as error:
             reason = error.reason if isinstance(error, BrokerError) else Reason.INTERNAL
-            if isinstance(error, BrokerError) and REPLAYED in error.metadata:
+            still_open = measured.progress.goes_on and reason is Reason.IMPORT_UNRESOLVED
+            if still_open or (isinstance(error, BrokerError) and REPLAYED in error.metadata):
                 measured.outcome = REPLAYED
                 raise
             measured.outcome = "unresolved" if reason is Reason.IMPORT_UNRESOLVED else "failed"

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from keybroker.domain.attempt import Attempt, Failure, State
-from keybroker.domain.errors import BrokerError, Reason
+from keybroker.domain.errors import REASONS, BrokerError, Reason
 
 REPLAYED = "replayed"
 _RETRY_AFTER = "retry_after_seconds"
+_COME_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,27 @@ def error_of(attempt: Attempt) -> BrokerError:
             return unattributed_error(about)
         case State.NOT_IMPORTED | State.RELEASED if attempt.failure is not None:
             return _error_from(attempt.failure)
-        case State.NOT_IMPORTED | State.RELEASED:
-            return BrokerError(Reason.NOT_IMPORTED, "Nothing of this request was imported.", metadata=about)
+        case State.NOT_IMPORTED | State.RELEASED | State.CLAIMED:
+            return _without_failure(attempt.state, about)
         case State.ACCEPTED:
             known = about | ({"kms_request_id": attempt.kms_request_id} if attempt.kms_request_id else {})
             return unresolved("the KMS accepted it, and the CMK was not seen Enabled yet", known)
     return unresolved("no answer settled yet whether the KMS took it", about)
 
 
+def _without_failure(state: State, about: dict[str, str]) -> BrokerError:
+    if state is State.NOT_IMPORTED:
+        return BrokerError(Reason.NOT_IMPORTED, "Nothing of this request was imported.", metadata=about)
+    message = "An earlier call with this request_id was let go of before anything was sent."
+    return BrokerError(Reason.IMPORT_IN_PROGRESS, message, metadata=about)
+
+
 def _error_from(failure: Failure) -> BrokerError:
     metadata = dict(failure.metadata)
-    wait = metadata.pop(_RETRY_AFTER, None)
+    reason = Reason(failure.reason)
+    wait = metadata.pop(_RETRY_AFTER, _COME_AGAIN_SECONDS if REASONS[reason].retryable else None)
     return BrokerError(
-        Reason(failure.reason),
-        failure.message,
-        metadata=metadata,
-        retry_after_seconds=None if wait is None else float(wait),
+        reason, failure.message, metadata=metadata, retry_after_seconds=None if wait is None else float(wait)
     )
 
 
@@ -78,10 +84,11 @@ def unattributed_error(metadata: dict[str, str]) -> BrokerError:
     )
 
 
-def unresolved(why: str, metadata: dict[str, str]) -> BrokerError:
+def unresolved(why: str, metadata: dict[str, str], *, retry_after_seconds: float = _COME_AGAIN_SECONDS) -> BrokerError:
     """The answer when key material was sent and it is not known what came of it."""
     return BrokerError(
         Reason.IMPORT_UNRESOLVED,
         f"The key material was sent, and {why}. It may be bound to the CMK, now or later.",
         metadata=metadata,
+        retry_after_seconds=retry_after_seconds,
     )

@@ -5,8 +5,8 @@ a time; each is recorded before it is taken.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from keybroker.domain import import_protocol as protocol
@@ -25,7 +25,7 @@ from keybroker.usecases.obtain_import_parameters import ObtainImportParameters
 from keybroker.usecases.patience import Patience
 from keybroker.usecases.proof import Proof, Prover
 from keybroker.usecases.rows import Rows
-from keybroker.usecases.settling import Settling
+from keybroker.usecases.settling import Settling, settling_key
 
 TIME_TO_SEND_SECONDS = 0.25
 _MOST_RESENDS = 5  # in one call; the recovery goes on
@@ -63,6 +63,15 @@ class _Course:
     resends: int = 0
     looked_instead: bool = False
     signed_anew: bool = False
+    come_again_seconds: float = 0.0
+    in_vain: set[Step] = field(default_factory=set)  # what the broker itself does not send for now
+
+    def hears(self, error: BrokerError, step: Step) -> None:
+        """What an error says of when to try again."""
+        self.retry_after_seconds = error.retry_after_seconds or 0.0
+        if isinstance(error, KmsError) and error.fails_fast:
+            self.in_vain.add(step)
+            self.come_again_seconds = self.retry_after_seconds
 
     @property
     def cmk(self) -> CmkName:
@@ -119,7 +128,15 @@ class CarryOn:
     def _until_done(self, course: _Course) -> Attempt:
         with _told_truly(course):
             while course.attempt.state in UNFINISHED and (step := self._due(course)) is not None:
+                before = course.attempt
                 self._take(step, course)
+                if before.material_id != course.attempt.material_id:
+                    break  # another process has begun anew: what is in hand here is of no use to that
+                if course.attempt.pair_expiries != before.pair_expiries:
+                    course.seen = Seen()  # another process has wrapped again: what was seen was of other pairs
+        if course.in_vain and course.attempt.state in UNFINISHED:
+            why = "it is not sent again for a while"
+            raise unresolved(why, {"key_id": course.cmk.key_id}, retry_after_seconds=course.come_again_seconds)
         return course.attempt
 
     def _due(self, course: _Course) -> Step | None:
@@ -136,9 +153,10 @@ class CarryOn:
         return Step.LOOK if blind and self._is_time_for(Step.LOOK, course) else None
 
     def _is_time_for(self, step: Step, course: _Course) -> bool:
-        if step is Step.RESEND and course.resends == _MOST_RESENDS:
+        if step in course.in_vain or (step is Step.RESEND and course.resends == _MOST_RESENDS):
             return False
-        return course.patience.allows(step, at_least_seconds=course.retry_after_seconds)
+        wait = 0.0 if step is Step.LOOK and course.in_vain else course.retry_after_seconds
+        return course.patience.allows(step, at_least_seconds=wait)
 
     def _means(self, course: _Course) -> Means:
         hand = course.hand
@@ -149,7 +167,8 @@ class CarryOn:
             may_rewrap=hand.pair is not None and not hand.rewrapped and course.patience.retries,
             may_prove=self._prover.enabled and hand.proof is None,
             disproved=hand.proof is Proof.DISPROVED,
-            sole_importer=self._sole_importer,
+            sole_importer=self._sole_importer and not self._rows.ledger.handed_out(course.cmk),
+            awaits_caller=course.attempt.kind is Kind.IMPORT_WRAPPED,
             after_restore=self._rows.ledger.restored() is not None,
         )
 
@@ -174,7 +193,7 @@ class CarryOn:
         try:
             key = self._keys.describe(course.kms, KeyReference(course.cmk.key_id), deadline=course.deadline)
         except BrokerError as error:
-            course.retry_after_seconds = error.retry_after_seconds or 0.0
+            course.hears(error, Step.LOOK)
             if error.reason is not Reason.KEY_NOT_FOUND:
                 return
             sight, at = Sight.GONE, course.kms.now()
@@ -184,9 +203,10 @@ class CarryOn:
         course.retry_after_seconds = 0.0
         newer_pairs = self._may_have_newer_pairs(course.attempt, at)  # dates the restore at the first look
         expired = protocol.is_expired(course.attempt, at) and not newer_pairs
-        settled = self._settling.observe(course.attempt.record_id, sight, at, expired=expired)
+        settled = self._settling.observe(settling_key(course.attempt), sight, at, expired=expired)
         still_bound = sight is Sight.BOUND and course.seen.sight is Sight.BOUND
-        course.seen = Seen(sight, expired, settled, resend_refused=still_bound and course.seen.resend_refused)
+        refused = still_bound and course.seen.resend_refused
+        course.seen = Seen(sight, expired, settled, resend_refused=refused, send_lost=course.seen.send_lost)
 
     def _may_have_newer_pairs(self, attempt: Attempt, at: datetime) -> bool:
         """R8: a restored row may have been wrapped under pairs that it does not know of."""
@@ -202,6 +222,8 @@ class CarryOn:
         wrapped = course.hand.wrapped
         attempt = course.attempt
         course.retry_after_seconds = 0.0
+        course.seen = replace(course.seen, send_lost=False)
+        course.deadline.is_repeating = attempt.sends > 1
         self._rows.at("send: before")
         try:
             reply = course.kms.import_key_material(
@@ -216,6 +238,7 @@ class CarryOn:
             return
         except Exception as error:  # noqa: BLE001  # the request may be out: the send stays open
             self._rows.warn("a send failed in the broker", kind=type(error).__name__)
+            course.seen = replace(course.seen, send_lost=True)
             return
         self._rows.at("send: accepted")
         self._keys.forget(course.cmk)
@@ -228,8 +251,9 @@ class CarryOn:
             course.hand.material = None
 
     def _not_accepted(self, course: _Course, error: BrokerError) -> None:
-        course.retry_after_seconds = error.retry_after_seconds or 0.0
+        course.hears(error, Step.RESEND)
         if isinstance(error, KmsError) and not error.committed_nothing:
+            course.seen = replace(course.seen, send_lost=True)
             return  # R2: the send stays open
         failure = failure_of(error)
         course.attempt = self._rows.learn("refusal", course.attempt, lambda row: protocol.refused(row, failure))
@@ -308,22 +332,28 @@ class CarryOn:
         """
         if failure.reason not in {Reason.WRAPPED_KEY_MATERIAL_REFUSED, Reason.KEY_STATE_CONFLICT}:
             return failure
-        try:
+        metadata = dict(failure.metadata) | {"key_id": course.cmk.key_id}
+        shown = "what the CMK has could not be seen"
+        with suppress(BrokerError):  # without a sight the refusal is all that is known
             key = self._keys.describe(course.kms, KeyReference(course.cmk.key_id), deadline=course.deadline)
-            check_importable(key, dkms_instance_id=course.kms.dkms_instance_id)
-        except KmsError:
-            pass
-        except BrokerError as obstacle:
-            return failure_of(
-                BrokerError(obstacle.reason, obstacle.message, metadata=dict(failure.metadata) | obstacle.metadata)
-            )
+            shown = "shows the CMK without any"
+            obstacle = _obstacle(key, course.kms)
+            if obstacle is not None:
+                return failure_of(BrokerError(obstacle.reason, obstacle.message, metadata=metadata | obstacle.metadata))
         if failure.reason != Reason.WRAPPED_KEY_MATERIAL_REFUSED:
             return failure
-        metadata = dict(failure.metadata) | {"key_id": course.cmk.key_id}
         if course.attempt.kind is Kind.IMPORT_WRAPPED:
             return replace(failure, metadata=tuple(sorted((metadata | {"field": "wrapped_key_material"}).items())))
-        message = "The KMS refused material that the broker generated and wrapped, and shows the CMK without any."
+        message = f"The KMS refused material that the broker generated and wrapped, and {shown}."
         return failure_of(BrokerError(Reason.GENERATED_MATERIAL_REFUSED, message, metadata=metadata))
+
+
+def _obstacle(key: ExternalKey, kms: Kms) -> BrokerError | None:
+    try:
+        check_importable(key, dkms_instance_id=kms.dkms_instance_id)
+    except BrokerError as obstacle:
+        return obstacle
+    return None
 
 
 @contextmanager

@@ -44,9 +44,15 @@ class CreateExternalKey:
             if row is not None and row.is_terminal:
                 return answer(row, replayed=True)
             if row is None:
-                self._manage.check_alias_free(kms, new_key, deadline=deadline)
                 row = self._create.wanted(new_attempt(asked, Kind.CREATE, kms, digest), new_key)
-            row, key = self._create.ensure(kms, row, new_key, allow_second_key=allow_second_key, deadline=deadline)
+            row, key = self._create.ensure(
+                kms,
+                row,
+                new_key,
+                allow_second_key=allow_second_key,
+                before_first=lambda: self._manage.check_alias_free(kms, new_key, deadline=deadline),
+                deadline=deadline,
+            )
             progress.created_key_id = key.name.key_id
             check_external(key, dkms_instance_id=kms.dkms_instance_id)
             if new_key.alias:

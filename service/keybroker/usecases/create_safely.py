@@ -5,8 +5,9 @@ lost answer the CMK is looked for by that tag and adopted only if everything abo
 only with the caller's consent, given on a repeat. Source: contract 1.1, 1.7, 1.8, 1.11.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from keybroker.domain.attempt import Attempt, Creation, State
 from keybroker.domain.deadline import Deadline
@@ -17,17 +18,20 @@ from keybroker.domain.external_key import (
     KeyReference,
     NewKey,
 )
+from keybroker.domain.retry_policy import MAX_TRIES
 from keybroker.ports import Clock, Kms, KmsReply
 from keybroker.usecases.answers import failure_of
 from keybroker.usecases.embargo import Embargo
 from keybroker.usecases.keys import Keys
-from keybroker.usecases.patience import AtOnce, Patience, UntilDeadline
+from keybroker.usecases.patience import Patience, UntilDeadline
 from keybroker.usecases.rows import Rows
 
 REQUEST_TAG = "keybroker.request"
 _CANDIDATES_LOOKED_AT = 20
 _CLOCK_TOLERANCE = timedelta(minutes=2)
+_TAGS_SETTLE = timedelta(minutes=5)
 _TIME_TO_CREATE_SECONDS = 0.3
+_COME_AGAIN_SECONDS = 1.0
 
 
 class CreateSafely:
@@ -45,24 +49,47 @@ class CreateSafely:
         tag = self._rows.ledger.tag(attempt.caller, attempt.request_id)
         return replace(attempt, creation=Creation(tag, new_key.spec, new_key.alias))
 
-    def ensure(
-        self, kms: Kms, attempt: Attempt, new_key: NewKey, *, allow_second_key: bool, deadline: Deadline
+    def ensure(  # noqa: PLR0913  # the request's fields
+        self,
+        kms: Kms,
+        attempt: Attempt,
+        new_key: NewKey,
+        *,
+        allow_second_key: bool,
+        before_first: Callable[[], None],
+        deadline: Deadline,
     ) -> tuple[Attempt, ExternalKey]:
         """The row with its CMK's key id, and that CMK: known, found again, or created.
 
-        Reasons: CREATE_OUTCOME_UNKNOWN, the KMS_… reasons, those of check_importable.
+        `before_first` checks what must hold before the first CreateKey of a request. Reasons: CREATE_OUTCOME_UNKNOWN,
+        the KMS_… reasons, those of `before_first`.
         """
         creation = _creation(attempt)
         if creation.key_id:
             return attempt, self._keys.describe(kms, KeyReference(creation.key_id), deadline=deadline)
-        if creation.sends or self._rows.ledger.restored():  # R8: the row of an earlier call may be lost
-            patience = self._settle_patience(deadline) if creation.sends else AtOnce(times=1)
-            found = self._search(kms, creation, patience, deadline)
-            if found is not None:
-                return self._known(attempt, found), found
-            if creation.sends and not allow_second_key:
-                raise _unknown()
+        found = self._found_again(kms, creation, deadline)
+        if found is not None:
+            return self._known(attempt, found), found
+        if creation.sends and not allow_second_key:
+            raise _unknown()
+        if not creation.sends:
+            before_first()
         return self._create(kms, attempt, new_key, deadline)
+
+    def _found_again(self, kms: Kms, creation: Creation, deadline: Deadline) -> ExternalKey | None:
+        """The CMK of an earlier CreateKey. After a restore also one whose row is lost (R8); not to see is an error.
+
+        Reasons, after a restore: CREATE_OUTCOME_UNKNOWN (the KMS does not apply the filter), the KMS_… reasons.
+        """
+        if creation.sends:
+            return self._search(kms, creation, self._settle_patience(deadline), deadline)
+        restored = self._rows.ledger.restored()
+        if restored is None:
+            return None
+        found = self._found(kms, creation, deadline)
+        if found is None and (restored.at is None or kms.now() - restored.at < _TAGS_SETTLE):
+            found = self._search(kms, creation, self._settle_patience(deadline), deadline)
+        return found
 
     def look_once(self, kms: Kms, attempt: Attempt, *, patience: Patience, deadline: Deadline) -> Attempt:
         """For the recovery: the row with its CMK's key id if that can be found now."""
@@ -99,9 +126,11 @@ class CreateSafely:
     def _create(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[Attempt, ExternalKey]:
         patience = UntilDeadline(clock=self._clock, deadline=deadline, reserve_seconds=_TIME_TO_CREATE_SECONDS)
         patience.allows("create")
-        signed_anew = False
+        signed_anew, tries = False, 0
         while True:
-            attempt = self._rows.write("create", _one_more(kms, attempt))
+            attempt = self._rows.write("create", _one_more(attempt, self._clock.now()))
+            tries += 1
+            deadline.is_repeating = _creation(attempt).sends > 1 or tries > 1
             try:
                 key, reply = self._send(kms, attempt, new_key, deadline)
             except BrokerError as error:
@@ -112,8 +141,8 @@ class CreateSafely:
                 if _signs_anew(error) and not signed_anew:
                     signed_anew = True
                     continue
-                wait = error.retry_after_seconds or 0.0
-                if not (REASONS[error.reason].retryable and patience.allows("create", at_least_seconds=wait)):
+                if not _may_try_again(error, tries, patience):
+                    _to_come_again(error)
                     raise
             else:
                 self._embargo.made(key.name)
@@ -161,7 +190,7 @@ class CreateSafely:
     def _found(self, kms: Kms, creation: Creation, deadline: Deadline) -> ExternalKey | None:
         page = kms.list_keys(tag_key=REQUEST_TAG, tag_value=creation.tag, deadline=deadline)
         if page.total > _CANDIDATES_LOOKED_AT:
-            return None  # the KMS does not apply the filter: no list of everything is gone through
+            raise _unknown()  # the KMS does not apply the filter: no list of everything is gone through
         fitting = [key for key_id in page.key_ids if (key := self._candidate(kms, creation, key_id, deadline))]
         return min(fitting, key=lambda key: (str(key.created_at), key.name.key_id), default=None)
 
@@ -169,13 +198,17 @@ class CreateSafely:
         if kms.list_resource_tags(key_id, deadline=deadline).get(REQUEST_TAG) != creation.tag:
             return None
         key = self._keys.describe(kms, KeyReference(key_id), deadline=deadline)
-        return key if fits(key, creation, dkms_instance_id=kms.dkms_instance_id) else None
+        return key if fits(key, creation, dkms_instance_id=kms.dkms_instance_id, now=self._clock.now()) else None
 
 
-def fits(key: ExternalKey, creation: Creation, *, dkms_instance_id: str) -> bool:
-    """Whether a CMK that carries the creation's tag can be what its CreateKey made. A tag can be copied by others."""
-    sent_at = creation.first_sent_at
-    in_time = sent_at is None or key.created_at is None or key.created_at >= sent_at - _CLOCK_TOLERANCE
+def fits(key: ExternalKey, creation: Creation, *, dkms_instance_id: str, now: datetime) -> bool:
+    """Whether a CMK that carries the creation's tag can be what its CreateKey made. A tag can be copied by others.
+
+    Its age by the KMS's clock is compared with the request's by the broker's: that one may be wrong, if it is steadily.
+    """
+    in_time = True
+    if creation.first_sent_at is not None and key.created_at is not None and key.as_of is not None:
+        in_time = key.as_of - key.created_at <= now - creation.first_sent_at + _CLOCK_TOLERANCE
     return (
         in_time
         and key.origin == ORIGIN_EXTERNAL
@@ -190,9 +223,9 @@ def _creation(attempt: Attempt) -> Creation:
     return attempt.creation
 
 
-def _one_more(kms: Kms, attempt: Attempt) -> Attempt:
+def _one_more(attempt: Attempt, now: datetime) -> Attempt:
     creation = _creation(attempt)
-    sent_at = creation.first_sent_at or kms.now()
+    sent_at = creation.first_sent_at if creation.sends else now
     return replace(
         attempt,
         state=State.CREATING,
@@ -205,6 +238,20 @@ def _one_less(attempt: Attempt, error: BrokerError) -> Attempt:
     creation = replace(_creation(attempt), sends=_creation(attempt).sends - 1)
     state = State.CREATING if creation.sends else State.RELEASED
     return replace(attempt, state=state, creation=creation, failure=failure_of(error))
+
+
+def _may_try_again(error: BrokerError, tries: int, patience: Patience) -> bool:
+    """Whether another CreateKey makes sense in this call, the last one having done nothing; waits before it."""
+    in_vain = isinstance(error, KmsError) and error.fails_fast
+    if in_vain or not REASONS[error.reason].retryable or tries >= MAX_TRIES:
+        return False
+    return patience.allows("create", at_least_seconds=error.retry_after_seconds or 0.0)
+
+
+def _to_come_again(error: BrokerError) -> None:
+    """Gives an error that passes a time to come again."""
+    if REASONS[error.reason].retryable and error.retry_after_seconds is None:
+        error.retry_after_seconds = _COME_AGAIN_SECONDS
 
 
 def _signs_anew(error: BrokerError) -> bool:

@@ -116,10 +116,14 @@ class ImportExternalKey:
         self, wish: _Wish, row: Attempt, new_key: NewKey, *, allow_second_key: bool
     ) -> tuple[Attempt, ExternalKey]:
         if row.creation is None:
-            self._manage.check_alias_free(wish.kms, new_key, deadline=wish.deadline)
             row = self._create.wanted(row, new_key)
         row, key = self._create.ensure(
-            wish.kms, row, new_key, allow_second_key=allow_second_key, deadline=wish.deadline
+            wish.kms,
+            row,
+            new_key,
+            allow_second_key=allow_second_key,
+            before_first=lambda: self._manage.check_alias_free(wish.kms, new_key, deadline=wish.deadline),
+            deadline=wish.deadline,
         )
         wish.progress.created_key_id = key.name.key_id
         check_external(key, dkms_instance_id=wish.kms.dkms_instance_id)
@@ -136,6 +140,7 @@ class ImportExternalKey:
 
     def _resume(self, wish: _Wish, row: Attempt, cmk: CmkName) -> Answer:
         """From a row that another call, perhaps of a process that died, has left unfinished."""
+        wish.progress.goes_on = True
         if row.creation is not None:
             wish.progress.created_key_id = row.creation.key_id
         with self._claims.hold(cmk, deadline=wish.deadline, waits=True):

@@ -7,6 +7,7 @@ and key id.
 
 import threading
 from dataclasses import dataclass
+from datetime import datetime
 
 from cachetools import LRUCache
 
@@ -34,6 +35,7 @@ class Keys:
         self._lock = threading.Lock()
         self._seen: LRUCache[tuple[str, str], _Sighting] = LRUCache(maxsize=_REMEMBERED_KEYS)
         self._flights: SingleFlight[ExternalKey] = SingleFlight()
+        self._newest_date: datetime | None = None
 
     def describe(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> ExternalKey:
         """Reads the CMK from the KMS.
@@ -55,9 +57,17 @@ class Keys:
             (kms.name, reference), lambda: self.describe(kms, reference, deadline=deadline), deadline=deadline
         )
 
+    @property
+    def newest_date(self) -> datetime | None:
+        """The newest Date of a description that this process has had: the only clock by which records expire."""
+        with self._lock:
+            return self._newest_date
+
     def saw(self, key: ExternalKey) -> None:
         """Remembers what the KMS said of a CMK."""
         with self._lock:
+            if key.as_of is not None:
+                self._newest_date = max(key.as_of, self._newest_date or key.as_of)
             self._seen[key.name.region, key.name.key_id] = _Sighting(key, self._clock.monotonic())
 
     def forget(self, cmk: CmkName) -> None:

@@ -6,13 +6,14 @@ from datetime import timedelta
 
 from keybroker.domain.attempt import Attempt, Kind, State
 from keybroker.domain.deadline import Deadline
-from keybroker.domain.errors import BrokerError, Reason
+from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import ExternalKey, KeyReference, KeyState, check_external
 from keybroker.domain.import_protocol import claimed, released
-from keybroker.ports import Kms, KmsReply
+from keybroker.ports import Clock, Kms, KmsReply
 from keybroker.usecases.asked import Asked, digest_of, new_attempt
 from keybroker.usecases.claims import Claims
 from keybroker.usecases.create_safely import REQUEST_TAG, fits
+from keybroker.usecases.embargo import Embargo
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.manage_keys import ManageKeys
 from keybroker.usecases.rows import Rows
@@ -31,8 +32,12 @@ class Orphan:
 class Orphans:
     """Lists and deletes them."""
 
-    def __init__(self, *, rows: Rows, keys: Keys, manage: ManageKeys, claims: Claims) -> None:
+    def __init__(  # noqa: PLR0913  # what it looks at
+        self, *, rows: Rows, keys: Keys, manage: ManageKeys, claims: Claims, embargo: Embargo, clock: Clock
+    ) -> None:
         self._rows = rows
+        self._embargo = embargo
+        self._clock = clock
         self._keys = keys
         self._manage = manage
         self._claims = claims
@@ -43,7 +48,7 @@ class Orphans:
         Reasons: the KMS_… reasons, LEDGER_UNAVAILABLE.
         """
         listed = kms.list_keys(tag_key=REQUEST_TAG, pending_import_only=True, page=number, deadline=deadline)
-        found = [self._orphan(kms, key_id, deadline) for key_id in listed.key_ids]
+        found = [self._orphan_if_there(kms, key_id, deadline) for key_id in listed.key_ids]
         return [orphan for orphan in found if orphan is not None], number * 100 < listed.total
 
     def delete(
@@ -82,15 +87,28 @@ class Orphans:
         self._rows.check_free(key.name)
         if key.state is not KeyState.PENDING_IMPORT:
             raise _no_orphan(key, "it is not PendingImport")
+        self._embargo.check(key)
         origin = self._rows.ledger.find_tag(tag) if tag else None
         creation = origin.creation if origin else None
-        if origin is None or creation is None or not fits(key, creation, dkms_instance_id=kms.dkms_instance_id):
+        if (
+            origin is None
+            or creation is None
+            or not fits(key, creation, dkms_instance_id=kms.dkms_instance_id, now=self._clock.now())
+        ):
             raise _no_orphan(key, "its tag is not one that this broker made for it")
         if origin.state is State.CREATING and not creation.key_id:
             raise _no_orphan(key, "its request is still looking for its CMK")
         if creation.key_id != key.name.key_id and creation.sends < 2:  # noqa: PLR2004  # one CreateKey makes one CMK
             raise _no_orphan(key, "its tag was copied from another CMK")
         return origin
+
+    def _orphan_if_there(self, kms: Kms, key_id: str, deadline: Deadline) -> Orphan | None:
+        try:
+            return self._orphan(kms, key_id, deadline)
+        except KmsError as error:
+            if error.reason is Reason.KEY_NOT_FOUND:
+                return None  # it was listed, and has gone
+            raise
 
     def _orphan(self, kms: Kms, key_id: str, deadline: Deadline) -> Orphan | None:
         key = self._keys.describe(kms, KeyReference(key_id), deadline=deadline)

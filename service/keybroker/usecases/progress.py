@@ -11,3 +11,4 @@ class Progress:
 
     created_key_id: str = ""
     parameters: ParametersSource | None = None
+    goes_on: bool = False  # with an attempt that an earlier call has begun

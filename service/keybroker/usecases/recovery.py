@@ -20,13 +20,13 @@ from keybroker.usecases.claims import Claims
 from keybroker.usecases.create_safely import CreateSafely
 from keybroker.usecases.patience import AtOnce
 from keybroker.usecases.rows import Rows
-from keybroker.usecases.settling import Settling
+from keybroker.usecases.settling import Settling, settling_key
 
 RECOVERY_CALLER = "keybroker:recovery"
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 10.0
 _STEP_SECONDS = 15.0
-_CLAIM_IS_STALE = timedelta(seconds=60)  # longer than any call lives
+_CLAIM_MARGIN = timedelta(seconds=40)  # beyond what a call lives
 _CREATION_IS_GIVEN_UP = timedelta(hours=24)
 _PARALLEL = 4
 
@@ -51,6 +51,7 @@ class Recovery:
         create: CreateSafely,
         settling: Settling,
         clock: Clock,
+        longest_call_seconds: float,
     ) -> None:
         self._instances = {(kms.region, kms.dkms_instance_id): kms for kms in instances}
         self._rows = rows
@@ -59,6 +60,7 @@ class Recovery:
         self._create = create
         self._settling = settling
         self._clock = clock
+        self._claim_is_stale = timedelta(seconds=longest_call_seconds) + _CLAIM_MARGIN
         self._lock = threading.Lock()
         self._turns: dict[str, _Turn] = {}
 
@@ -87,7 +89,7 @@ class Recovery:
             after = self._resolved(kms, row)
         except BrokerError as error:
             self._rows.warn("recovery goes on later", record=row.record_id, reason=error.reason.value)
-        self._pause(row, after, SETTLING.total_seconds() if self._settling.is_settling(row.record_id) else None)
+        self._pause(row, after, SETTLING.total_seconds() if self._settling.is_settling(settling_key(row)) else None)
 
     def _resolved(self, kms: Kms, row: Attempt) -> Attempt:
         deadline = Deadline.after(_STEP_SECONDS, monotonic=self._clock.monotonic, caller=RECOVERY_CALLER)
@@ -114,7 +116,7 @@ class Recovery:
 
     def _let_go(self, row: Attempt) -> Attempt:
         """The process that claimed it is gone, and had generated nothing that the ledger knows of."""
-        if row.updated_at is not None and abs(self._clock.now() - row.updated_at) < _CLAIM_IS_STALE:
+        if row.updated_at is not None and abs(self._clock.now() - row.updated_at) < self._claim_is_stale:
             return row  # one from the future: the clock was set back, and would hold the CMK until it is there again
         return self._rows.write("release", released(row, row.failure))
 

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from cachetools import LRUCache
 
+from keybroker.domain.attempt import Attempt
 from keybroker.domain.import_protocol import SETTLING, Sight
 
 _REMEMBERED = 100_000
@@ -49,3 +50,8 @@ class Settling:
         with self._lock:
             course = self._courses.get(what)
             return course is not None and course.first_seen_at is not None
+
+
+def settling_key(attempt: Attempt) -> Hashable:
+    """What `observe` is told of: the row, with the pairs whose expiry counts."""
+    return attempt.record_id, attempt.pair_expiries

@@ -61,13 +61,22 @@ class Entry:
 UNRESOLVED: tuple[Entry, ...] = (
     Entry(
         IMPORT,
-        (*_NOT_COMMITTED, *_IMPORTS_AFTERWARDS, *_COMMITTED, *_ANOTHER),
+        (*_NOT_COMMITTED, *_IMPORTS_AFTERWARDS, *_ANOTHER),
         _STANDING,
         _EVERY_WORLD,
         "IMPORT_UNRESOLVED",
         "no send of the call was answered, and each may have been accepted",
         "the identical resend, by a repeat or the recovery; without stored material (L, M) by DescribeKey Enabled or "
         "token expiry",
+    ),
+    Entry(
+        IMPORT,
+        _COMMITTED,
+        _STANDING,
+        _EVERY_WORLD.replace("K", ""),
+        "IMPORT_UNRESOLVED",
+        "no send of the call was answered, and nothing but a proof (K) tells whose material the CMK has",
+        "as above",
     ),
     Entry(
         CONFIRM,
@@ -137,12 +146,22 @@ UNATTRIBUTED: tuple[Entry, ...] = (
     ),
     Entry(
         IMPORT,
-        (*_COMMITTED, *_IMPORTS_AFTERWARDS),
+        _IMPORTS_AFTERWARDS,
         _STANDING,
         "EFGHKLM",
         "ENABLED_UNATTRIBUTED",
-        "the material is bound, every answer was lost, and it can't be sent again: refused (E to H, K, M) or not "
-        "stored (L, M); with the call the material in hand is gone, and with it the proof (K)",
+        "the material was bound after the call, every answer was lost, and it can't be sent again: refused (E to H, K, "
+        "M) or not stored (L, M); with the call the material in hand is gone, and with it the proof (K)",
+        "",
+    ),
+    Entry(
+        IMPORT,
+        _COMMITTED,
+        _STANDING,
+        "EFGHLM",
+        "ENABLED_UNATTRIBUTED",
+        "the material is bound, every answer was lost, and it can't be sent again: refused (E to H, M) or not stored "
+        "(L, M)",
         "",
     ),
     Entry(

@@ -5,6 +5,7 @@ from keybroker.adapters.kms.circuit import (
     FIRST_PROBE_SECONDS,
     PATIENCE_SECONDS,
     PROBE_EVERY_SECONDS,
+    SILENCE_SECONDS,
     Circuit,
     Pass,
     tell,
@@ -169,5 +170,14 @@ def test_credentials_that_can_not_be_read_say_nothing_of_the_kms(setting: Settin
 
 
 def test_impatient_caller_does_not_shut_the_kms_to_the_others(setting: Setting) -> None:
+    """Also where the KMS is slow and the others wait for it longer."""
+    assert not told(setting, timed_out(), seconds=PATIENCE_SECONDS / 2, remaining_seconds=0.0)
+    assert not told(setting, timed_out(), seconds=PATIENCE_SECONDS, remaining_seconds=0.0)
+    setting.clock.advance(SILENCE_SECONDS)
     assert not told(setting, timed_out(), seconds=PATIENCE_SECONDS / 2, remaining_seconds=0.0)
     assert told(setting, timed_out(), seconds=PATIENCE_SECONDS, remaining_seconds=0.0)
+
+
+def test_reply_that_can_not_be_read_is_an_answer_unless_it_is_a_server_s_failure(setting: Setting) -> None:
+    assert not told(setting, unreadable("it is not JSON", status=200))
+    assert told(setting, unreadable("it is not JSON", status=502))

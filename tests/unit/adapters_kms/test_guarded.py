@@ -290,3 +290,39 @@ def test_port_has_the_signatures_of_the_client(name: str) -> None:
     ours, theirs = inspect.getattr_static(GuardedKms, name), inspect.getattr_static(KmsClient, name)
     if not isinstance(ours, property):
         assert inspect.signature(ours) == inspect.signature(theirs)
+
+
+def repeated(script: Script, operation: str = "ImportKeyMaterial") -> str:
+    """One more recorded send of what was sent before."""
+    deadline = Deadline.after(15.0, monotonic=script.clock.monotonic)
+    deadline.is_repeating = True
+    return script.guard.call(operation, script.send, deadline)
+
+
+@pytest.mark.parametrize("operation", ["ImportKeyMaterial", "CreateKey"])
+def test_recorded_sends_that_keep_failing_end_with_the_budget(operation: str) -> None:
+    script = Script(*[timed_out()] * 100)
+    for _ in range(20):
+        with pytest.raises(KmsError) as caught:
+            repeated(script, operation)
+        script.guard._circuit.answered()
+    assert script.sent == RESERVE == len(script.retries)
+    assert (caught.value.fails_fast, caught.value.committed_nothing) == (True, True)
+    assert caught.value.retry_after_seconds
+
+
+def test_recorded_sends_that_succeed_cost_no_budget() -> None:
+    script = Script()
+    assert {repeated(script) for _ in range(50)} == {"done"}
+
+
+def test_repetition_that_the_open_circuit_keeps_back_is_not_counted() -> None:
+    script = Script(*[timed_out()] * 100)
+    while not script.circuit:
+        script.failure()
+    script.retries.clear()
+    sent = script.sent
+    for _ in range(20):
+        with pytest.raises(KmsError):
+            repeated(script)
+    assert (script.sent, script.retries) == (sent, [])

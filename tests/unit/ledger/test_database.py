@@ -4,6 +4,7 @@ import re
 import shutil
 import sqlite3
 import threading
+import time
 from contextlib import closing, suppress
 from dataclasses import replace
 
@@ -210,3 +211,15 @@ def test_no_search_reads_all_rows(files: Files, query: str, index: str) -> None:
     files.ledger()
     (plan,) = files.execute(f"EXPLAIN QUERY PLAN SELECT * FROM attempts WHERE {query}")
     assert f"USING INDEX {index}" in plan[3]
+
+
+def test_ledger_that_another_process_keeps_locked_fails_soon(files: Files) -> None:
+    """A handler must not outlive its deadline for it."""
+    ledger = files.ledger()
+    with closing(sqlite3.connect(files.file, isolation_level=None, timeout=0)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        with pytest.raises(BrokerError) as caught:
+            ledger.insert(attempt())
+        assert caught.value.reason is Reason.LEDGER_UNAVAILABLE
+        assert time.monotonic() - started < 1.0

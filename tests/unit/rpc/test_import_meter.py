@@ -157,3 +157,17 @@ def test_attempt_resolved_late_is_one_duration_of_its_whole_life(
     assert durations(metrics) == {tuple(labels.values()): 1.0}
     assert metrics.registry.get_sample_value("keybroker_import_duration_seconds_sum", labels) == 90.0
     assert failures(metrics) == counted
+
+
+def test_repeat_that_leaves_open_what_was_open_is_not_measured() -> None:
+    metrics = Metrics()
+    error = BrokerError(Reason.IMPORT_UNRESOLVED, "Not known yet.")
+
+    def work() -> None:
+        with ImportMeter(metrics=metrics).measure() as measured:
+            measured.progress.goes_on = True
+            raise error
+
+    with pytest.raises(BrokerError):
+        work()
+    assert (durations(metrics), failures(metrics)) == ({}, {})

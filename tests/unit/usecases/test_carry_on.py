@@ -1,15 +1,19 @@
 """One attempt under each reading of the KMS: with which evidence it ends, and with which it does not."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from keybroker.assembly import Choices
 from keybroker.domain.attempt import Evidence, State
-from keybroker.domain.errors import BrokerError, Reason
+from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import KeyState
+from keybroker.domain.import_protocol import Wrapped
 from keybroker.domain.key_check_value import key_check_value
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
+from keybroker.usecases.carry_on import Hand
+from keybroker.usecases.import_wrapped_key_material import Given
 from tests.builders import World, lost_reply, refusal
 from tests.unit.usecases.support import (
     REQUEST,
@@ -332,3 +336,104 @@ def test_wrapped_import_ends_accepted_where_the_same_material_may_come_again() -
     key_id = world.kms.add_key()
     world.kms.fail_next("ImportKeyMaterial", lost_reply(), when="after")
     assert run_wrapped(world, key_id, given(parameters_for(world, key_id))).attempt.evidence is Evidence.ACCEPTED
+
+
+def not_sent() -> KmsError:
+    error = refusal(Reason.KMS_UNAVAILABLE)
+    error.fails_fast, error.retry_after_seconds = True, 1.5
+    return error
+
+
+def test_resend_that_the_broker_does_not_send_leaves_it_unresolved_at_once() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    world.kms.fail_next("ImportKeyMaterial", lost_reply())
+    world.kms.fail_next("ImportKeyMaterial", not_sent(), times=9)
+    error = error_of(world, key_id, request_id=REQUEST)
+    assert (error.reason, error.retry_after_seconds) == (Reason.IMPORT_UNRESOLVED, 1.5)
+    assert (world.kms.calls["ImportKeyMaterial"], sum(world.clock.slept)) == (2, 0)
+    assert known(world).open_sends == 1
+
+
+def test_first_send_that_the_broker_does_not_send_is_released_with_its_time_to_come_again() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    world.kms.fail_next("ImportKeyMaterial", not_sent(), times=9)
+    error = error_of(world, key_id, request_id=REQUEST)
+    assert (error.reason, error.retry_after_seconds) == (Reason.KMS_UNAVAILABLE, 1.5)
+    assert known(world).state is State.RELEASED
+
+
+def test_nothing_that_is_held_of_an_attempt_shows_token_or_material() -> None:
+    held = Wrapped("a-token", b"wrapped material", datetime(2026, 1, 1, tzinfo=UTC), "RSAES_OAEP_SHA_256")
+    shown = repr(Hand(held)) + repr(held) + repr(Given(b"wrapped material", "a-token"))
+    assert "a-token" not in shown
+    assert "wrapped material" not in shown
+
+
+# Without a sight of the CMK nothing is said of it
+
+
+@pytest.mark.parametrize("failure", [lost_reply(), BrokerError(Reason.DEADLINE_TOO_SHORT, "No time.")])
+def test_refused_material_without_a_sight_is_told_as_that_and_for_good(failure: BrokerError) -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    world.kms.fail_next("ImportKeyMaterial", refusal(Reason.WRAPPED_KEY_MATERIAL_REFUSED))
+    world.kms.before("ImportKeyMaterial", lambda: world.kms.fail_next("DescribeKey", failure, times=9))  # type: ignore[arg-type]
+    error = error_of(world, key_id, request_id=REQUEST)
+    assert error.reason is Reason.GENERATED_MATERIAL_REFUSED
+    assert "could not be seen" in error.message
+    assert known(world).state is State.NOT_IMPORTED
+
+
+def test_refused_wrapped_material_without_a_sight_counts_as_refused() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    what = given(parameters_for(world, key_id))
+    world.kms.fail_next("ImportKeyMaterial", refusal(Reason.WRAPPED_KEY_MATERIAL_REFUSED))
+    too_late = BrokerError(Reason.DEADLINE_TOO_SHORT, "No time.")
+    world.kms.before("ImportKeyMaterial", lambda: world.kms.fail_next("DescribeKey", too_late))  # type: ignore[arg-type]
+    assert wrapped_reason(world, key_id, what) is Reason.WRAPPED_KEY_MATERIAL_REFUSED
+    assert world.import_wrapped._refusals._of(world.cmk(key_id))[0] == 1
+
+
+# Resends that say nothing
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_material_in_hand_is_proved_where_no_resend_gets_an_answer(when: str) -> None:
+    world = World(choices=Choices(prove=True))
+    world.kms.same_material_reimport = False
+    key_id = world.kms.add_key()
+    world.kms.fail_next("ImportKeyMaterial", lost_reply(), when="after")
+    world.kms.fail_next("ImportKeyMaterial", lost_reply(), when=when, times=99)  # type: ignore[arg-type]
+    assert run(world, key_id).evidence is Evidence.PROVED
+
+
+# The send that follows a refused signature is recorded as any other (R1)
+
+
+def signs_anew() -> KmsError:
+    error = refusal(Reason.KMS_CREDENTIALS_REJECTED)
+    error.signs_anew = True
+    return error
+
+
+def test_send_that_is_signed_anew_is_recorded_before_it_leaves() -> None:
+    world = World()
+    world.kms.same_material_reimport = False
+    key_id = world.kms.add_key()
+    world.kms.fail_next("ImportKeyMaterial", signs_anew())
+    world.kms.fail_next("ImportKeyMaterial", lost_reply(), when="after")
+    assert reason_of(world, key_id, request_id=REQUEST) is Reason.ENABLED_UNATTRIBUTED
+    assert world.kms.bound_material(key_id) is not None
+
+
+def test_send_that_is_signed_anew_can_succeed_and_is_tried_once() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    world.kms.fail_next("ImportKeyMaterial", signs_anew())
+    assert run(world, key_id, request_id=REQUEST).sends == 2
+    world.kms.fail_next("ImportKeyMaterial", signs_anew(), times=9)
+    assert reason_of(world, world.kms.add_key()) is Reason.KMS_CREDENTIALS_REJECTED
+    assert world.kms.calls["ImportKeyMaterial"] == 4

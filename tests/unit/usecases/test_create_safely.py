@@ -354,3 +354,34 @@ def test_caller_can_not_set_the_tag_of_requests() -> None:
     world = World()
     create(world, replace(NEW, tags={REQUEST_TAG: "mine"}), request_id=REQUEST)
     assert world.kms.tags(world.kms.key_ids[0]) == {REQUEST_TAG: tag_of(world)}
+
+
+def not_sent() -> KmsError:
+    error = refusal(Reason.KMS_UNAVAILABLE)
+    error.fails_fast, error.retry_after_seconds = True, 1.5
+    return error
+
+
+def test_create_key_that_the_broker_does_not_send_fails_at_once() -> None:
+    world = World()
+    world.kms.fail_next("CreateKey", not_sent(), times=9)
+    error = create_error(world, NEW)
+    assert (error.reason, error.retry_after_seconds) == (Reason.KMS_UNAVAILABLE, 1.5)
+    assert (world.kms.calls["CreateKey"], world.clock.slept) == (1, [])
+
+
+def test_create_key_is_tried_five_times_at_most_and_says_when_to_come_again() -> None:
+    world = World()
+    world.kms.fail_next("CreateKey", refusal(Reason.KMS_THROTTLED), times=99)
+    error = create_error(world, NEW)
+    assert (error.reason, error.retry_after_seconds) == (Reason.KMS_THROTTLED, 1.0)
+    assert world.kms.calls["CreateKey"] == 5
+
+
+def test_clock_that_is_steadily_wrong_does_not_hide_the_cmk() -> None:
+    world = World()
+    world.kms.ahead = timedelta(minutes=-30)
+    creation_lost(world)
+    world.clock.advance(60)
+    assert create(world, NEW, request_id=REQUEST).attempt.state is State.CREATED
+    assert world.kms.calls["CreateKey"] == 1

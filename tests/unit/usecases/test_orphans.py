@@ -204,3 +204,14 @@ def test_ignored_filters_list_no_cmk_without_a_tag() -> None:
     world.kms.add_key()
     world.kms.add_key(state=KeyState.ENABLED)
     assert set(listed(world)) == {key_id}
+
+
+def test_cmk_that_is_listed_and_gone_is_left_out() -> None:
+    world = World()
+    world.kms.fail_next("ImportKeyMaterial", refusal(Reason.KMS_THROTTLED), times=99)
+    with pytest.raises(BrokerError):
+        world.import_key(NewKey(AES_256))
+    world.kms.fail_next("DescribeKey", refusal(Reason.KEY_NOT_FOUND))
+    assert world.assembly.orphans.page(world.kms, 1, deadline=world.deadline()) == ([], False)
+    [orphan], _ = world.assembly.orphans.page(world.kms, 1, deadline=world.deadline())
+    assert orphan.deletable

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from keybroker.domain.attempt import Attempt, Evidence, State
+from keybroker.assembly import Choices
+from keybroker.domain.attempt import Attempt, Evidence, HandedOut, State
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import KeyReference, KeyState, NewKey
-from keybroker.domain.import_protocol import Sight
+from keybroker.domain.import_protocol import Sight, Wrapped, rewrapped
 from keybroker.domain.key_check_value import key_check_value
 from keybroker.domain.key_spec import AES_256
-from keybroker.domain.wrapping import RSAES_PKCS1_V1_5
+from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
 from keybroker.usecases.settling import Settling
 from tests.builders import FakeClock, World, lost_reply, refusal
 from tests.unit.usecases.support import (
@@ -18,11 +19,14 @@ from tests.unit.usecases.support import (
     Killed,
     create,
     create_error,
+    given,
     known,
     lose_replies,
+    parameters_for,
     reason_of,
     restart,
     run,
+    run_wrapped,
     stop_at,
 )
 
@@ -350,3 +354,88 @@ def test_cmk_that_is_disabled_while_unresolved_counts_as_bound() -> None:
     world.kms.set_state(key_id, KeyState.DISABLED)
     passes(world, 0)
     assert known(world).state is State.ENABLED_UNATTRIBUTED
+
+
+# What another process did meanwhile, and what a caller can still bring
+
+
+def test_what_was_seen_does_not_count_for_pairs_of_another_process() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    lose_replies(world)
+    reason_of(world, key_id, request_id=REQUEST)
+    passes(world, EXPIRED, 1, 1)
+
+    def wrap_again(place: str) -> None:
+        if place == "finish: before":
+            world.at = lambda _: None
+            pair = world.kms.get_parameters_for_import(world.cmk(key_id), RSAES_OAEP_SHA_256, deadline=world.deadline())
+            newer = Wrapped(pair.import_token, bytes(256), pair.expires_at, pair.algorithm.kms_name)
+            world.ledger.update(rewrapped(known(world), newer))
+
+    world.at = wrap_again
+    passes(world, 62, 62)
+    assert world.at is not wrap_again, "no pass came so far"
+    assert known(world).state is State.PREPARED
+
+
+def test_wrapped_material_that_is_not_stored_waits_for_the_repeat_that_brings_it() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    what = given(parameters_for(world, key_id, RSAES_PKCS1_V1_5))
+    stop_at(world, "send: accepted")
+    with pytest.raises(Killed):
+        run_wrapped(world, key_id, what, request_id=REQUEST)
+    restart(world)
+    passes(world, 1, 10, 10)
+    assert known(world).state is State.PREPARED
+    assert run_wrapped(world, key_id, what, request_id=REQUEST).attempt.evidence is Evidence.ACCEPTED
+
+
+def test_wrapped_material_that_nobody_brings_again_is_unattributed_after_its_expiry() -> None:
+    world = World()
+    key_id = world.kms.add_key()
+    what = given(parameters_for(world, key_id, RSAES_PKCS1_V1_5))
+    stop_at(world, "send: accepted")
+    with pytest.raises(Killed):
+        run_wrapped(world, key_id, what, request_id=REQUEST)
+    restart(world)
+    passes(world, EXPIRED, 10)
+    assert known(world).state is State.ENABLED_UNATTRIBUTED
+
+
+def test_sole_importer_is_not_said_once_a_pair_was_handed_out_meanwhile() -> None:
+    world = World(choices=Choices(sole_importer=True))
+    world.kms.same_material_reimport = False
+    key_id = world.kms.add_key()
+    world.kms.fail_next("ImportKeyMaterial", lost_reply(), when="after")
+
+    def hand_out(place: str) -> None:
+        if place == "send: before":
+            world.at = lambda _: None
+            expires_at = world.clock.now() + timedelta(days=1)
+            world.ledger.hand_out(HandedOut(b"x" * 32, world.cmk(key_id), "RSAES_OAEP_SHA_256", expires_at))
+
+    world.at = hand_out
+    assert reason_of(world, key_id, request_id=REQUEST) is Reason.ENABLED_UNATTRIBUTED
+
+
+def test_repeat_that_waited_while_its_claim_was_let_go_is_told_to_come_again() -> None:
+    """Not that the request has ended: nothing final is recorded."""
+    world, key_id = crashed("pair: in hand")
+    claims, find = world.claims, world.ledger.find
+    asked: list[int] = []
+
+    def find_then_let_go(caller: str, request_id: str) -> Attempt | None:
+        row = find(caller, request_id)
+        asked.append(1)
+        if len(asked) == 1 and row is not None:
+            world.clock.advance(61)
+            world.recovery.run_due()
+        return row
+
+    world.ledger.find = find_then_let_go  # type: ignore[method-assign]
+    assert reason_of(world, key_id, request_id=REQUEST) is Reason.IMPORT_IN_PROGRESS
+    world.ledger.find = find  # type: ignore[method-assign]
+    assert claims is world.claims
+    assert run(world, key_id, request_id=REQUEST).evidence is Evidence.ACCEPTED

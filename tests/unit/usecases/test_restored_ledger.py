@@ -1,5 +1,6 @@
 """Rule R8: the ledger is an older copy. Nothing is begun for what may be under way, and nothing false is told."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from keybroker.assembly import Choices
 from keybroker.domain.attempt import Evidence, State
 from keybroker.domain.errors import BrokerError, Reason
-from keybroker.domain.external_key import NewKey
+from keybroker.domain.external_key import KeyReference, NewKey
 from keybroker.domain.key_spec import AES_256
-from tests.builders import World, lost_reply
+from keybroker.usecases.asked import Asked
+from tests.builders import World, lost_reply, refusal
 from tests.unit.usecases.support import (
     REQUEST,
     FileLedger,
@@ -219,3 +221,53 @@ def test_imported_row_of_the_copy_is_told_as_before(case: Restored) -> None:
     case.files.back_up()
     case.put_back()
     assert run(case.world, key_id, request_id=REQUEST).check_value == first.check_value
+
+
+def lost_creation(case: Restored, *, alias: str = "") -> NewKey:
+    """A CMK whose request the copy knows nothing of: its import was throttled."""
+    new_key = NewKey(AES_256, alias=alias)
+    case.files.back_up()
+    case.kms.fail_next("ImportKeyMaterial", refusal(Reason.KMS_THROTTLED), times=9)
+    reason_of(case.world, new_key, request_id=REQUEST)
+    case.kms._failures.clear()
+    case.put_back()
+    case.kms.calls.clear()
+    return new_key
+
+
+@pytest.mark.parametrize("alias", ["", "alias/of-the-request"])
+def test_cmk_whose_row_is_lost_is_found_again_and_no_second_one_made(case: Restored, alias: str) -> None:
+    new_key = lost_creation(case, alias=alias)
+    assert reason_of(case.world, new_key, request_id=REQUEST) is Reason.LEDGER_RESTORED
+    assert case.kms.calls["CreateKey"] == 0
+
+
+def test_list_that_fails_or_ignores_the_filter_makes_no_second_cmk(case: Restored) -> None:
+    new_key = lost_creation(case)
+    case.kms.fail_next("ListKeys", lost_reply())
+    assert reason_of(case.world, new_key, request_id=REQUEST) is Reason.KMS_UNAVAILABLE
+    case.kms.tag_filters_ignored = True
+    for _ in range(30):
+        case.kms.add_key()
+    assert reason_of(case.world, new_key, request_id=REQUEST) is Reason.CREATE_OUTCOME_UNKNOWN
+    assert case.kms.calls["CreateKey"] == 0
+
+
+def test_orphan_of_the_copy_may_be_imported_into_and_is_not_deleted(case: Restored) -> None:
+    """What the lost ledger had sent for it is not known."""
+    case.kms.fail_next("ImportKeyMaterial", refusal(Reason.KMS_THROTTLED), times=9)
+    reason_of(case.world, NewKey(AES_256), request_id=REQUEST)
+    case.kms._failures.clear()
+    case.files.back_up()
+    case.put_back()
+    key_id = case.kms.key_ids[0]
+    with pytest.raises(BrokerError) as caught:
+        case.world.assembly.orphans.delete(
+            case.kms,
+            Asked("an operator", REQUEST),
+            KeyReference(key_id),
+            pending_window=timedelta(days=7),
+            deadline=case.world.deadline(),
+        )
+    assert caught.value.reason is Reason.LEDGER_RESTORED
+    assert case.kms.calls["ScheduleKeyDeletion"] == 0

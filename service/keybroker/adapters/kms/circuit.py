@@ -4,8 +4,9 @@ Closed, every call goes. FAILURES in a row open it: calls then fail at once, not
 when to come again. From time to time one real call goes through as a probe; the first answer closes the circuit. A
 probe that hangs does not hold up the next, so that the KMS's return is seen within PROBE_EVERY_SECONDS.
 
-What counts is whether the KMS answered, not what: a refusal is an answer, a 5xx is none. A call that its own deadline
-ended early counts for nothing, or impatient callers could shut the KMS to all others. Nor does a failure of a call
+What counts is whether the KMS answered, not what: a refusal is an answer, and so is a reply that can't be read, if it
+is no 5xx. A call that its own deadline ended counts only once nobody has had an answer for SILENCE_SECONDS, or
+impatient callers could shut a slow KMS to all others. Nor does a failure of a call
 that was let through before the circuit last closed: it tells of the past.
 """
 
@@ -20,6 +21,7 @@ FAILURES = 8  # more than one call makes: a CMK on which the KMS fails must not 
 FIRST_PROBE_SECONDS = 0.5
 PROBE_EVERY_SECONDS = 2.0
 PATIENCE_SECONDS = 1.0
+SILENCE_SECONDS = 5.0
 SHORTEST_RETRY_SECONDS = 0.1
 
 _NOBODY_ANSWERED = frozenset(
@@ -54,6 +56,13 @@ class Circuit:
         self._is_open = False
         self._probe_at = 0.0
         self._probe_wait_seconds = FIRST_PROBE_SECONDS
+        self._answered_at = monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago the last answer came."""
+        with self._lock:
+            return self._monotonic() - self._answered_at
 
     def check(self) -> None:
         """Raises what `admit` would raise now; lets nothing through."""
@@ -72,6 +81,7 @@ class Circuit:
         """The KMS answered, whatever it said."""
         with self._lock:
             self._failures = 0
+            self._answered_at = self._monotonic()
             if self._is_open:
                 self._age += 1
                 self._probe_wait_seconds = FIRST_PROBE_SECONDS
@@ -100,11 +110,8 @@ class Circuit:
     def _require_closed_or_due(self) -> None:
         wait = self._probe_at - self._monotonic()
         if self._is_open and wait > 0:
-            raise KmsError(
-                Reason.KMS_UNAVAILABLE,
+            raise not_sent(
                 "The KMS has not answered the last requests; this one was not sent.",
-                kms_code="connection",
-                committed_nothing=True,
                 retry_after_seconds=max(wait, SHORTEST_RETRY_SECONDS),
             )
 
@@ -113,11 +120,24 @@ class Circuit:
         self._probe_wait_seconds = min(PROBE_EVERY_SECONDS, 2 * self._probe_wait_seconds)
 
 
+def not_sent(message: str, *, retry_after_seconds: float) -> KmsError:
+    """The broker's own refusal: it fails at once, and nothing was done."""
+    refusal = KmsError(
+        Reason.KMS_UNAVAILABLE,
+        message,
+        kms_code="connection",
+        committed_nothing=True,
+        retry_after_seconds=retry_after_seconds,
+    )
+    refusal.fails_fast = True
+    return refusal
+
+
 def tell(circuit: Circuit, leave: Pass, error: KmsError, *, seconds: float, remaining_seconds: float) -> None:
     """Tells the circuit what a request says of the KMS's reach that failed after `seconds`."""
     if error.kms_code == _NOT_SENT and error.committed_nothing:
         circuit.not_sent(leave)
-    elif what_happened(error) not in _NOBODY_ANSWERED:
+    elif what_happened(error) not in _NOBODY_ANSWERED or error.reason is Reason.KMS_RESPONSE_INVALID:
         circuit.answered()
-    elif remaining_seconds > 0 or seconds >= PATIENCE_SECONDS:
+    elif remaining_seconds > 0 or (seconds >= PATIENCE_SECONDS and circuit.silent_seconds >= SILENCE_SECONDS):
         circuit.failed(leave)

@@ -35,6 +35,9 @@ class FairQueue:
     def __bool__(self) -> bool:
         return bool(self._by_caller)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._by_caller.values()))
+
     def push(self, waiter: Waiter) -> None:
         """One more waits. A caller who had none waiting is the last to have a turn."""
         insort(self._by_caller.setdefault(waiter.caller, []), waiter)

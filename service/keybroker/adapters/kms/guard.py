@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from keybroker.adapters.kms.circuit import Circuit, Pass, tell
+from keybroker.adapters.kms.circuit import Circuit, Pass, not_sent, tell
 from keybroker.adapters.kms.pacer import QUOTA_OF, SEND_SECONDS, CalledOff, Pacer
 from keybroker.adapters.kms.retry_budget import RetryBudget
 from keybroker.domain.deadline import Deadline
@@ -18,6 +18,7 @@ from keybroker.domain.retry_policy import MAX_TRIES, ONE_CALL, Happened, may_rep
 from keybroker.ports import Clock
 
 RETRY_AFTER_SECONDS = 1.0
+RECORDED_SENDS = frozenset({"CreateKey", "ImportKeyMaterial"})
 
 _T = TypeVar("_T")
 
@@ -25,7 +26,7 @@ _T = TypeVar("_T")
 class Guard:
     """Of one instance. `pacers` are by quota class; a class without one is not paced.
 
-    `on_retry(operation)` is told of each repetition, `on_circuit(is_open)` of each change of the circuit.
+    `on_retry(operation)` is told of each repetition that is sent, `on_circuit(is_open)` of each change of the circuit.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Guard:
 
         Reasons: those of `send`; KMS_UNAVAILABLE and KMS_QUOTA_BUSY without it; DEADLINE_TOO_SHORT.
         """
-        self._budget.first_try()
+        if deadline.is_repeating and operation in RECORDED_SENDS:
+            return self._repeated(operation, send, deadline)
         attempt = 1
         while True:
-            leave = self._await_turn(operation, deadline)
+            leave = self._await_turn(operation, deadline, is_repetition=attempt > 1)
             try:
                 return self._sent(operation, send, leave, deadline)
             except KmsError as error:
@@ -61,11 +63,40 @@ class Guard:
                 if wait is None:
                     raise
             attempt += 1
-            self._on_retry(operation)
             self._clock.sleep(wait)
 
-    def _await_turn(self, operation: str, deadline: Deadline) -> Pass:
-        """Waits; what it raises says that nothing was sent."""
+    def _repeated(self, operation: str, send: Callable[[], _T], deadline: Deadline) -> _T:
+        """One more send of what a use case has sent before: from the budget, unless it succeeds."""
+        if not self._budget.take():
+            raise not_sent(
+                "The KMS fails too often: what was sent before is not sent again for a while.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        leave = self._await_turn(operation, deadline, is_repetition=True)
+        try:
+            result = self._sent(operation, send, leave, deadline)
+        except KmsError as error:
+            if self._is_paced_throttling(operation, error):
+                self._budget.give_back()
+            raise
+        self._budget.give_back()
+        return result
+
+    def _await_turn(self, operation: str, deadline: Deadline, *, is_repetition: bool) -> Pass:
+        """Waits; what it raises says that nothing was sent. What goes is counted."""
+        try:
+            leave = self._turn(operation, deadline)
+        except BrokerError:
+            if is_repetition:
+                self._budget.give_back()
+            raise
+        if is_repetition:
+            self._on_retry(operation)
+        else:
+            self._budget.first_try()
+        return leave
+
+    def _turn(self, operation: str, deadline: Deadline) -> Pass:
         pacer = self._pacers.get(QUOTA_OF[operation])
         while True:
             deadline.require(SEND_SECONDS, step=operation)
@@ -106,8 +137,10 @@ class Guard:
 
     def _may_spend(self, operation: str, error: KmsError) -> bool:
         """A throttled request that waits for another turn takes a slot, not more of the KMS: it needs no budget."""
-        is_paced = QUOTA_OF[operation] in self._pacers
-        return (is_paced and what_happened(error) is Happened.THROTTLED) or self._budget.take()
+        return self._is_paced_throttling(operation, error) or self._budget.take()
+
+    def _is_paced_throttling(self, operation: str, error: KmsError) -> bool:
+        return QUOTA_OF[operation] in self._pacers and what_happened(error) is Happened.THROTTLED
 
     def _changed(self, is_open: bool) -> None:  # noqa: FBT001  # a hook's signature
         self._on_circuit(is_open)

@@ -117,7 +117,13 @@ class Pacer:
         if waiter.is_called_off:
             raise CalledOff
         if not waiter.is_granted:
-            raise _busy(SEND_SECONDS)
+            raise _busy(self._queue_seconds())
+
+    def _queue_seconds(self) -> float:
+        """How long those who wait now will take."""
+        with self._lock:
+            waiting = len(self._queue) * self._turns.mean
+            return self._schedule.seconds_for(waiting, self._monotonic())
 
     def _step(self, waiter: Waiter, now: float) -> float | None:
         """Serves the slots that are due, if it leads. How long to sleep then; None when its wait is over."""

@@ -35,6 +35,11 @@ class RetryBudget:
             self._tokens -= 1.0
             return True
 
+    def give_back(self) -> None:
+        """A repetition was not sent after all, or it succeeded: it multiplies no outage."""
+        with self._lock:
+            self._add(1.0)
+
     def _add(self, tokens: float) -> None:
         now = self._monotonic()
         self._tokens = min(RESERVE, self._tokens + tokens + PER_SECOND * (now - self._at))

@@ -19,7 +19,8 @@ from keybroker.domain.errors import BrokerError, Reason
 Connection = sqlite3.Connection
 Row = sqlite3.Row
 NotUnique = sqlite3.IntegrityError
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 5.0  # with the threads of this process, which write one after the other
+BUSY_SECONDS = 0.2  # with another process, whose writes are as short as ours
 
 
 class Database:
@@ -46,6 +47,8 @@ class Database:
             self._reader = self._connect() if self.file is not None else self._writer
             if self.file is not None:
                 self._reader.execute("PRAGMA query_only = ON")
+            for connection in (self._writer, self._reader):
+                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
         except OSError as error:
             raise LedgerFileError(f"can't open the ledger {self.file}: {error.strerror}") from None
         except sqlite3.Error as error:
