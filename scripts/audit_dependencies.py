@@ -47,10 +47,14 @@ def read_report(report: str) -> Findings:
 
 def audit(lock_file: Path) -> Findings:
     """Asks about the packages of a lock file. Raises ValueError if pip-audit gives no report."""
-    command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "-f", "json", "-r", lock_file]
+    options = ["--disable-pip", "--require-hashes", "--timeout", "10", "-f", "json", "-r", str(lock_file)]
     try:
         ended = subprocess.run(  # noqa: S603  # our own interpreter, our own file
-            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            [sys.executable, "-m", "pip_audit", *options],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
         )
         return read_report(ended.stdout)
     except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError, AttributeError) as error:
