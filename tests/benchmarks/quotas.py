@@ -134,6 +134,8 @@ class Crowd:
         )
         elapsed, others = end.at - start.at, end.others - start.others
         shared = {caller: last.served[caller] - start.served[caller] for caller in wanted}
+        if not any(shared.values()):
+            raise WrongResultError("the crowd was too small: nothing was served while all were backlogged")
         return Figures(
             seconds=seconds,
             imported=outcomes.pop("imported", 0),
