@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -99,7 +98,6 @@ def test_core_file_has_the_secret_unless_its_memory_is_excluded(
     assert residues_in_file(image, [SECRET]) == (set() if excluded else {0})
 
 
-@pytest.mark.skipif(shutil.which("gcore") is None, reason="gcore is not installed")
 @pytest.mark.parametrize("excluded", [True, False])
 def test_image_by_gcore_has_the_secret_unless_its_memory_is_excluded(
     lodge: Callable[..., Lodger], tmp_path: Path, *, excluded: bool

@@ -4,7 +4,6 @@ The protections that would keep a core image from being made are off, since the 
 tests/residue/test_protections.py has them.
 """
 
-import shutil
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from tests.residue.site import PATIENCE_SECONDS, Site
 IMPORT = "ImportKeyMaterial"
 IN_FLIGHT = 20
 EACH_KIND = 6
-
-pytestmark = pytest.mark.skipif(shutil.which("gcore") is None, reason="gcore is not installed")
 
 
 def hold(site: Site, key_ids: list[str]) -> None:

@@ -64,6 +64,7 @@ class _Course:
     looked_instead: bool = False
     signed_anew: bool = False
     come_again_seconds: float = 0.0
+    material_id: str = field(init=False)
     in_vain: set[Step] = field(default_factory=set)  # what the broker itself does not send for now
 
     def hears(self, error: BrokerError, step: Step) -> None:
@@ -72,6 +73,14 @@ class _Course:
         if isinstance(error, KmsError) and error.fails_fast:
             self.in_vain.add(step)
             self.come_again_seconds = self.retry_after_seconds
+
+    def __post_init__(self) -> None:
+        self.material_id = self.attempt.material_id
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the row is unfinished and still of the material in hand: another process may have begun anew."""
+        return self.attempt.state in UNFINISHED and self.attempt.material_id == self.material_id
 
     @property
     def cmk(self) -> CmkName:
@@ -127,11 +136,9 @@ class CarryOn:
 
     def _until_done(self, course: _Course) -> Attempt:
         with _told_truly(course):
-            while course.attempt.state in UNFINISHED and (step := self._due(course)) is not None:
+            while course.is_ours and (step := self._due(course)) is not None:
                 before = course.attempt
                 self._take(step, course)
-                if before.material_id != course.attempt.material_id:
-                    break  # another process has begun anew: what is in hand here is of no use to that
                 if course.attempt.pair_expiries != before.pair_expiries:
                     course.seen = Seen()  # another process has wrapped again: what was seen was of other pairs
         if course.in_vain and course.attempt.state in UNFINISHED:

@@ -1,5 +1,6 @@
 """What the recovery makes of each unfinished row, when it looks, and what it counts."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -439,3 +440,19 @@ def test_repeat_that_waited_while_its_claim_was_let_go_is_told_to_come_again() -
     world.ledger.find = find  # type: ignore[method-assign]
     assert claims is world.claims
     assert run(world, key_id, request_id=REQUEST).evidence is Evidence.ACCEPTED
+
+
+def test_reply_to_material_of_an_earlier_start_says_nothing_of_the_next() -> None:
+    """Another process has let go and begun anew while the reply was under way: its row is not this reply's."""
+    world = World()
+    key_id = world.kms.add_key()
+
+    def begin_anew(place: str) -> None:
+        if place == "acceptance: before":
+            world.at = lambda _: None
+            world.ledger.update(replace(known(world), material_id="of another process", sends=2))
+
+    world.at = begin_anew
+    assert reason_of(world, key_id, request_id=REQUEST) is Reason.IMPORT_UNRESOLVED
+    row = known(world)
+    assert (row.state, row.material_id) == (State.PREPARED, "of another process")

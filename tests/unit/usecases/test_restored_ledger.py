@@ -271,3 +271,26 @@ def test_orphan_of_the_copy_may_be_imported_into_and_is_not_deleted(case: Restor
         )
     assert caught.value.reason is Reason.LEDGER_RESTORED
     assert case.kms.calls["ScheduleKeyDeletion"] == 0
+
+
+def test_restored_row_waits_for_pairs_that_it_does_not_know_of(case: Restored) -> None:
+    """The lost ledger may have wrapped again, up to the restore: the row's own expiry is not enough."""
+    world, key_id = case.world, case.kms.add_key()
+    stop_at(world, "send: before")
+    with pytest.raises(Killed):
+        run(world, key_id, request_id=REQUEST)
+    restart(world)
+    case.files.back_up()
+    world.clock.advance(20 * 3600)
+    case.put_back()
+    world.recovery.run_due()  # dates the restore
+    world.clock.advance(4 * 3600 + 400)
+    for _ in range(4):
+        world.recovery.run_due()
+        world.clock.advance(62)
+    assert known(world).state is State.PREPARED
+    world.clock.advance(20 * 3600)
+    for _ in range(4):
+        world.recovery.run_due()
+        world.clock.advance(62)
+    assert known(world).state is State.NOT_IMPORTED
