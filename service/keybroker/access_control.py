@@ -54,7 +54,7 @@ def _authenticator(identity: IdentitySettings, clock: Clock, on_reload: OnReload
             on_reload=on_reload,
         )
         return CertificateAuthenticator(trusted=trusted.current, now=clock.now)
-    assert identity.jwt is not None  # noqa: S101  # settings.py: exactly one
+    assert identity.jwt is not None  # noqa: S101  # settings/server.py: exactly one
     return TokenAuthenticator(
         keys=_token_keys(identity.jwt, clock, on_reload),
         issuer=identity.jwt.issuer,

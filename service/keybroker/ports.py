@@ -1,7 +1,8 @@
 """What the use cases need from outside. A Protocol stands here where two implementations exist.
 
 `Kms`: adapters/kms/client.py, and a fake with state in the tests. `Clock` and `EntropySource`: the operating system's,
-an HSM's, and the tests' own. `Ledger`: adapters/ledger/, in a file or in memory.
+an HSM's, and the tests' own. `Ledger`: adapters/ledger/, in a file or in memory. `AuditLog`: adapters/audit/, and the
+tests' own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from keybroker.domain.attempt import Attempt, HandedOut
+from keybroker.domain.audit import AuditEvent
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.external_key import CmkName, ExternalKey, NewKey
 from keybroker.domain.import_parameters import ImportParameters
@@ -195,6 +197,16 @@ class Ledger(Protocol):
 
     def prune(self, now: datetime) -> None:
         """Forgets tombstones of new CMKs and handed-out tokens that are old enough. `now` is a Date of the KMS."""
+
+
+class AuditLog(Protocol):
+    """Where the audit events go, one after the other. Any thread may write."""
+
+    def write(self, events: Sequence[AuditEvent]) -> str:
+        """Appends them in this order; when it returns they are on the disk. Returns the hash of the last line, in hex.
+
+        Raises BrokerError AUDIT_UNAVAILABLE and nothing else: then none of them counts, and they may be written again.
+        """
 
 
 @dataclass(frozen=True, slots=True)

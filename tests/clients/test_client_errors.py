@@ -72,6 +72,7 @@ CLASSES: dict[str, tuple[grpc.StatusCode, type[kc.KeyBrokerError]]] = {
     "KMS_QUOTA_BUSY": (Code.RESOURCE_EXHAUSTED, kc.ThrottledError),
     "NOT_AN_ORPHAN": (Code.FAILED_PRECONDITION, kc.PreconditionFailedError),
     "ENTROPY_UNAVAILABLE": (Code.UNAVAILABLE, kc.UnavailableError),
+    "AUDIT_UNAVAILABLE": (Code.UNAVAILABLE, kc.UnavailableError),
     "REASON_OF_A_NEWER_BROKER": (Code.FAILED_PRECONDITION, kc.UnresolvedError),
 }
 ONCE = {"retries": 0}

@@ -54,6 +54,7 @@ RETRYABLE_REASONS = frozenset(
         "LEDGER_UNAVAILABLE",
         "KMS_QUOTA_BUSY",
         "ENTROPY_UNAVAILABLE",
+        "AUDIT_UNAVAILABLE",
     }
 )
 """Without DEADLINE_TOO_SHORT: the next try has still less time."""

@@ -68,6 +68,10 @@ class Evidence(_UpperCase):
     SOLE_IMPORTER = auto()
 
 
+TESTS_PASSED = "passed"
+NOT_TESTED = "not tested"
+
+
 @dataclass(frozen=True, slots=True)
 class Creation:
     """The CMK that a request wants made. `tag` is the value that its CreateKey carries; `sends` counts CreateKeys."""
@@ -125,6 +129,10 @@ class Attempt:
     accepted_at: datetime | None = None  # by the broker's clock
     evidence: Evidence | None = None
     entropy_source: str = ""  # EntropySource.name; empty: generated nothing, or by a version that did not record it
+    entropy_tests: str = ""  # what the source's output had passed: TESTS_PASSED, or NOT_TESTED
+    wrapping_public_key_digest: bytes = b""  # SHA-256 of the SubjectPublicKeyInfo that was used; empty: not known
+    audit_line: str = ""  # hash of the audit line that announced the import, in hex
+    receipt: str = ""  # as it was told, from IMPORTED on
     key: ExternalKey | None = None  # as last described
     failure: Failure | None = None
     created_at: datetime | None = None  # by the broker's clock, set by the ledger

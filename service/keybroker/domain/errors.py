@@ -91,6 +91,7 @@ class Reason(_UpperCase):
     KMS_QUOTA_BUSY = auto()
     NOT_AN_ORPHAN = auto()
     ENTROPY_UNAVAILABLE = auto()
+    AUDIT_UNAVAILABLE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,11 @@ REASONS: Mapping[Reason, ReasonRule] = {
     ),
     Reason.ENTROPY_UNAVAILABLE: ReasonRule(
         Code.UNAVAILABLE, "Call again later; if it persists, the operator.", retryable=True
+    ),
+    Reason.AUDIT_UNAVAILABLE: ReasonRule(
+        Code.UNAVAILABLE,
+        "Repeat the call with the same request_id. The operator: see why the audit log can't be written (disk full?).",
+        retryable=True,
     ),
 }
 

@@ -25,6 +25,7 @@ RETRYABLE = {
     Reason.LEDGER_UNAVAILABLE,
     Reason.KMS_QUOTA_BUSY,
     Reason.ENTROPY_UNAVAILABLE,
+    Reason.AUDIT_UNAVAILABLE,
 }
 REASON = pytest.mark.parametrize("reason", Reason)
 

@@ -67,6 +67,10 @@ EVERY_FIELD = {
     "kms_request_id": texts,
     "accepted_at": maybe_instants,
     "entropy_source": texts,
+    "entropy_tests": texts,
+    "wrapping_public_key_digest": st.binary(max_size=32),
+    "audit_line": texts,
+    "receipt": texts,
     "evidence": st.none() | st.sampled_from(Evidence),
     "key": st.none() | keys,
     "failure": st.none() | failures,
@@ -83,6 +87,10 @@ def full() -> Attempt:
         key=key,
         evidence=Evidence.PROVED,
         entropy_source="pkcs11",
+        entropy_tests="passed",
+        wrapping_public_key_digest=bytes(32),
+        audit_line="ab" * 32,
+        receipt="e30.e30.e30",
         failure=Failure("REASON", "Words.", (("a", "b"),)),
         accepted_at=EXPIRY,
         import_token=TOKEN,
@@ -149,13 +157,17 @@ def without(*path: str) -> str:
 FIELDS = sorted(json.loads(encode(full())))
 
 
-def test_body_of_before_entropy_sources_were_recorded_names_none() -> None:
-    found = decode(row(without("entropy_source")))
-    assert found.entropy_source == ""
+LATER = ["entropy_source", "entropy_tests", "wrapping_public_key_digest", "audit_line", "receipt"]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_body_of_before_a_field_was_recorded_has_none(name: str) -> None:
+    found = decode(row(without(name)))
+    assert not getattr(found, name)
     assert found.check_value == full().check_value
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name != "entropy_source"])
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in LATER])
 def test_body_without_a_field_is_unreadable(name: str) -> None:
     with pytest.raises(Unreadable):
         decode(row(without(name)))
@@ -167,6 +179,7 @@ def test_field_of_another_kind_is_unreadable(name: str, value: object) -> None:
     if name in {"sends", "refused"} and value == -1:
         return  # counts are the protocol's to judge
     good = {"entropy_source", "material_id", "algorithm", "parameters", "kms_request_id", "region", "dkms_instance_id"}
+    good |= {"entropy_tests", "audit_line", "receipt"}
     if name in good and value == "a word":
         return
     with pytest.raises(Unreadable):

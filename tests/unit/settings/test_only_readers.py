@@ -10,7 +10,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[3] / "service" / "keybroker"
 ALLOWED = {
-    "settings.py": "the configuration",
+    "settings/loading.py": "the configuration",
     "secret_files.py": "mounted credentials and the vendor's variables",
     "adapters/entropy/pkcs11_token.py": "opens a session with an HSM: no file",
     "adapters/entropy/system.py": "/dev/urandom, into the caller's buffer",

@@ -31,7 +31,7 @@ class ImportExternalKeyRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., instance: _Optional[str] = ..., key_id: _Optional[str] = ..., new_key: _Optional[_Union[_types_pb2.NewKey, _Mapping]] = ..., wrapping_algorithm: _Optional[_Union[_types_pb2.WrappingAlgorithm, str]] = ..., validate_only: _Optional[bool] = ..., allow_second_key: _Optional[bool] = ...) -> None: ...
 
 class ImportExternalKeyResponse(_message.Message):
-    __slots__ = ("key", "key_check_value", "wrapping_algorithm", "evidence", "parameters_source", "import_time", "kms_request_id", "replayed")
+    __slots__ = ("key", "key_check_value", "wrapping_algorithm", "evidence", "parameters_source", "import_time", "kms_request_id", "replayed", "receipt")
     KEY_FIELD_NUMBER: _ClassVar[int]
     KEY_CHECK_VALUE_FIELD_NUMBER: _ClassVar[int]
     WRAPPING_ALGORITHM_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class ImportExternalKeyResponse(_message.Message):
     IMPORT_TIME_FIELD_NUMBER: _ClassVar[int]
     KMS_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     key: _types_pb2.ExternalKey
     key_check_value: _types_pb2.KeyCheckValue
     wrapping_algorithm: _types_pb2.WrappingAlgorithm
@@ -48,7 +49,8 @@ class ImportExternalKeyResponse(_message.Message):
     import_time: _timestamp_pb2.Timestamp
     kms_request_id: str
     replayed: bool
-    def __init__(self, key: _Optional[_Union[_types_pb2.ExternalKey, _Mapping]] = ..., key_check_value: _Optional[_Union[_types_pb2.KeyCheckValue, _Mapping]] = ..., wrapping_algorithm: _Optional[_Union[_types_pb2.WrappingAlgorithm, str]] = ..., evidence: _Optional[_Union[_types_pb2.ImportEvidence, str]] = ..., parameters_source: _Optional[_Union[_types_pb2.ParametersSource, str]] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kms_request_id: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+    receipt: str
+    def __init__(self, key: _Optional[_Union[_types_pb2.ExternalKey, _Mapping]] = ..., key_check_value: _Optional[_Union[_types_pb2.KeyCheckValue, _Mapping]] = ..., wrapping_algorithm: _Optional[_Union[_types_pb2.WrappingAlgorithm, str]] = ..., evidence: _Optional[_Union[_types_pb2.ImportEvidence, str]] = ..., parameters_source: _Optional[_Union[_types_pb2.ParametersSource, str]] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kms_request_id: _Optional[str] = ..., replayed: _Optional[bool] = ..., receipt: _Optional[str] = ...) -> None: ...
 
 class CreateExternalKeyRequest(_message.Message):
     __slots__ = ("request_id", "instance", "new_key", "allow_second_key")
@@ -113,16 +115,18 @@ class ImportWrappedKeyMaterialRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., instance: _Optional[str] = ..., key_id: _Optional[str] = ..., wrapped_key_material: _Optional[bytes] = ..., import_token: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class ImportWrappedKeyMaterialResponse(_message.Message):
-    __slots__ = ("key", "import_time", "kms_request_id", "replayed")
+    __slots__ = ("key", "import_time", "kms_request_id", "replayed", "receipt")
     KEY_FIELD_NUMBER: _ClassVar[int]
     IMPORT_TIME_FIELD_NUMBER: _ClassVar[int]
     KMS_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     key: _types_pb2.ExternalKey
     import_time: _timestamp_pb2.Timestamp
     kms_request_id: str
     replayed: bool
-    def __init__(self, key: _Optional[_Union[_types_pb2.ExternalKey, _Mapping]] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kms_request_id: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+    receipt: str
+    def __init__(self, key: _Optional[_Union[_types_pb2.ExternalKey, _Mapping]] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kms_request_id: _Optional[str] = ..., replayed: _Optional[bool] = ..., receipt: _Optional[str] = ...) -> None: ...
 
 class GetImportRequest(_message.Message):
     __slots__ = ("request_id",)
@@ -131,7 +135,7 @@ class GetImportRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ...) -> None: ...
 
 class GetImportResponse(_message.Message):
-    __slots__ = ("request_id", "state", "key_id", "created_key_id", "evidence", "key_check_value", "wrapping_algorithm", "kms_request_id", "import_time", "reason", "sends", "create_time", "update_time", "entropy_source")
+    __slots__ = ("request_id", "state", "key_id", "created_key_id", "evidence", "key_check_value", "wrapping_algorithm", "kms_request_id", "import_time", "reason", "sends", "create_time", "update_time", "entropy_source", "receipt")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +150,7 @@ class GetImportResponse(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ENTROPY_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     state: _types_pb2.RequestState
     key_id: str
@@ -160,7 +165,8 @@ class GetImportResponse(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     entropy_source: _types_pb2.EntropySource
-    def __init__(self, request_id: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.RequestState, str]] = ..., key_id: _Optional[str] = ..., created_key_id: _Optional[str] = ..., evidence: _Optional[_Union[_types_pb2.ImportEvidence, str]] = ..., key_check_value: _Optional[_Union[_types_pb2.KeyCheckValue, _Mapping]] = ..., wrapping_algorithm: _Optional[_Union[_types_pb2.WrappingAlgorithm, str]] = ..., kms_request_id: _Optional[str] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., sends: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., entropy_source: _Optional[_Union[_types_pb2.EntropySource, str]] = ...) -> None: ...
+    receipt: str
+    def __init__(self, request_id: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.RequestState, str]] = ..., key_id: _Optional[str] = ..., created_key_id: _Optional[str] = ..., evidence: _Optional[_Union[_types_pb2.ImportEvidence, str]] = ..., key_check_value: _Optional[_Union[_types_pb2.KeyCheckValue, _Mapping]] = ..., wrapping_algorithm: _Optional[_Union[_types_pb2.WrappingAlgorithm, str]] = ..., kms_request_id: _Optional[str] = ..., import_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., sends: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., entropy_source: _Optional[_Union[_types_pb2.EntropySource, str]] = ..., receipt: _Optional[str] = ...) -> None: ...
 
 class ListOrphanedKeysRequest(_message.Message):
     __slots__ = ("instance", "page_token")

@@ -80,7 +80,7 @@ class KeyBrokerServiceStub:
     GENERATED_MATERIAL_REFUSED, WRAPPING_PUBLIC_KEY_REJECTED, IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
     CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, REQUEST_ID_REUSED, NOT_IMPORTED,
     ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED,
-    ENTROPY_UNAVAILABLE.
+    ENTROPY_UNAVAILABLE, AUDIT_UNAVAILABLE.
     """
     CreateExternalKey: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.CreateExternalKeyRequest, _key_broker_service_pb2.CreateExternalKeyResponse]
     """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
@@ -90,7 +90,7 @@ class KeyBrokerServiceStub:
     Retry: yes, with the same request_id, after CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN,
     IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
     Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, IMPORT_IN_PROGRESS,
-    REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
+    REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, AUDIT_UNAVAILABLE.
     """
     GetImportParameters: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportParametersRequest, _key_broker_service_pb2.GetImportParametersResponse]
     """Gets a wrapping public key and its import token for a CMK that is PENDING_IMPORT, for callers who
@@ -114,7 +114,7 @@ class KeyBrokerServiceStub:
     Reasons: as GetImportParameters, and KEY_STATE_CONFLICT, IMPORT_TOKEN_UNKNOWN, IMPORT_TOKEN_INVALID,
     IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED,
     REQUEST_ID_REUSED, NOT_IMPORTED, ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE,
-    LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
+    LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED, AUDIT_UNAVAILABLE.
     """
     GetImport: _grpc.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportRequest, _key_broker_service_pb2.GetImportResponse]
     """Reads what the broker has recorded of one of the caller's own requests. Asks the KMS nothing and
@@ -211,7 +211,7 @@ class KeyBrokerServiceAsyncStub(KeyBrokerServiceStub):
     GENERATED_MATERIAL_REFUSED, WRAPPING_PUBLIC_KEY_REJECTED, IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
     CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, REQUEST_ID_REUSED, NOT_IMPORTED,
     ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED,
-    ENTROPY_UNAVAILABLE.
+    ENTROPY_UNAVAILABLE, AUDIT_UNAVAILABLE.
     """
     CreateExternalKey: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.CreateExternalKeyRequest, _key_broker_service_pb2.CreateExternalKeyResponse]  # type: ignore[assignment]
     """Creates a CMK with Origin EXTERNAL. It has no key material: its state is PENDING_IMPORT.
@@ -221,7 +221,7 @@ class KeyBrokerServiceAsyncStub(KeyBrokerServiceStub):
     Retry: yes, with the same request_id, after CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN,
     IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
     Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, IMPORT_IN_PROGRESS,
-    REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
+    REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, AUDIT_UNAVAILABLE.
     """
     GetImportParameters: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportParametersRequest, _key_broker_service_pb2.GetImportParametersResponse]  # type: ignore[assignment]
     """Gets a wrapping public key and its import token for a CMK that is PENDING_IMPORT, for callers who
@@ -245,7 +245,7 @@ class KeyBrokerServiceAsyncStub(KeyBrokerServiceStub):
     Reasons: as GetImportParameters, and KEY_STATE_CONFLICT, IMPORT_TOKEN_UNKNOWN, IMPORT_TOKEN_INVALID,
     IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED,
     REQUEST_ID_REUSED, NOT_IMPORTED, ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE,
-    LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
+    LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED, AUDIT_UNAVAILABLE.
     """
     GetImport: _aio.UnaryUnaryMultiCallable[_key_broker_service_pb2.GetImportRequest, _key_broker_service_pb2.GetImportResponse]  # type: ignore[assignment]
     """Reads what the broker has recorded of one of the caller's own requests. Asks the KMS nothing and
@@ -345,7 +345,7 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         GENERATED_MATERIAL_REFUSED, WRAPPING_PUBLIC_KEY_REJECTED, IMPORT_UNRESOLVED, IMPORT_IN_PROGRESS,
         CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, REQUEST_ID_REUSED, NOT_IMPORTED,
         ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED,
-        ENTROPY_UNAVAILABLE.
+        ENTROPY_UNAVAILABLE, AUDIT_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -361,7 +361,7 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: yes, with the same request_id, after CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN,
         IMPORT_IN_PROGRESS and every reason that is retryable in docs/errors.md.
         Reasons: ALIAS_ALREADY_EXISTS, CREATE_OUTCOME_UNKNOWN, CHANGE_OUTCOME_UNKNOWN, IMPORT_IN_PROGRESS,
-        REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE.
+        REQUEST_ID_REUSED, LEDGER_UNAVAILABLE, LEDGER_RECORD_UNREADABLE, AUDIT_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -397,7 +397,7 @@ class KeyBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         Reasons: as GetImportParameters, and KEY_STATE_CONFLICT, IMPORT_TOKEN_UNKNOWN, IMPORT_TOKEN_INVALID,
         IMPORT_TOKEN_EXPIRED, WRAPPED_KEY_MATERIAL_REFUSED, UNWRAP_REFUSALS_EXHAUSTED, IMPORT_UNRESOLVED,
         REQUEST_ID_REUSED, NOT_IMPORTED, ENABLED_UNATTRIBUTED, LEDGER_UNAVAILABLE,
-        LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED.
+        LEDGER_RECORD_UNREADABLE, LEDGER_RESTORED, AUDIT_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

@@ -171,10 +171,16 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "accepted_at": _optional(_instant),
     "evidence": _optional(Evidence),
     "entropy_source": _text,
+    "entropy_tests": _text,
+    "wrapping_public_key_digest": _bytes,
+    "audit_line": _text,
+    "receipt": _text,
     "key": _optional(lambda tree: ExternalKey(**_read(tree, _KEY))),
     "failure": _optional(lambda tree: Failure(**_read(tree, _FAILURE))),
     "created_at": _optional(_instant),
     "updated_at": _optional(_instant),
 }
-_LATER: Mapping[str, Any] = {"entropy_source": ""}
+_LATER: Mapping[str, Any] = dict.fromkeys(
+    ("entropy_source", "entropy_tests", "wrapping_public_key_digest", "audit_line", "receipt"), ""
+)
 """Fields that bodies of schema 1 did not have at first, with what they are read as where they are missing."""
