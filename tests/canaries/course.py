@@ -45,7 +45,7 @@ FAULTS = [
     Fault(operation="GetParametersForImport", action="public_key_swapped", count=0),
     Fault(operation="CreateKey", when="after", action="drop"),
     Fault(operation="CreateKey", action="error", code="Rejected.Throttling", count=0),
-    Fault(operation="CreateKey", action="error", status=418, code="NobodyKnowsThis", count=0),
+    Fault(operation="DescribeKey", action="error", status=418, code="NobodyKnowsThis", count=0),
     Fault(operation="DescribeKey", when="after", action="garbage", count=0),
     Fault(operation="Encrypt", action="error", code="InternalFailure", count=0),
 ]
