@@ -18,11 +18,13 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from keymaterial.v1 import key_broker_service_pb2 as pb
 from kms_emulator import AccessKey
 from tests.canaries.planted import INSTANCE_ID, Planted
 from tests.certificates import Authority, Issuer
 from tests.integration.test_pkcs11_entropy import LABEL, MODULES
 
+SERVICE = pb.DESCRIPTOR.services_by_name["KeyBrokerService"]
 CALLER = "system:serviceaccount:payments:importer"
 _PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -64,20 +66,13 @@ class Estate:
             {
                 "name": "payments",
                 "callers": [principal],
-                "rpcs": "*",
+                "rpcs": [method.name for method in SERVICE.methods],
                 "keys": ["*"],
                 "may_create": True,
                 "may_delete": True,
                 "new_keys": {"aliases": ["alias/*"], "tags": {"team": ["*"]}},
                 "wrapping_algorithms": ["RSAES_OAEP_SHA_256", "RSAES_PKCS1_V1_5"],
-            },
-            {
-                "name": "operators",
-                "callers": [principal],
-                "rpcs": ["ListOrphanedKeys", "DeleteOrphanedKey", "Reflection", "Channelz"],
-                "keys": ["*"],
-                "may_delete": True,
-            },
+            }
         ]
         self.write("policy.yaml", yaml.safe_dump({"rules": rules}).encode())
 

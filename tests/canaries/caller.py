@@ -8,9 +8,8 @@ import grpc
 
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from keymaterial.v1.key_broker_service_pb2_grpc import KeyBrokerServiceStub
-from tests.canaries.brokers import CALLER, Estate
+from tests.canaries.brokers import CALLER, SERVICE, Estate
 
-SERVICE = pb.DESCRIPTOR.services_by_name["KeyBrokerService"]
 Metadata = Sequence[tuple[str, str]]
 
 MEANT_FOR_THE_CALLER: Mapping[str, str] = {"GetImportParameters": "import_token"}

@@ -23,11 +23,12 @@ _INDEXED_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What was planted. `run_bytes`: how much of it, in one piece, is a leak."""
+    """What was planted. `run_bytes`: how much of it, in one piece, is looked for; at every `stride`-th byte of it."""
 
     name: str
     value: bytes = field(repr=False)
     run_bytes: int = MATERIAL_RUN_BYTES
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if len(self.value) < self.run_bytes or self.run_bytes < MATERIAL_RUN_BYTES:
@@ -87,7 +88,7 @@ class Search:
 
 def _forms(secret: Secret) -> Iterator[tuple[str, bytes]]:
     """The runs of a secret as they would be written."""
-    for start in range(len(secret.value) - secret.run_bytes + 1):
+    for start in range(0, len(secret.value) - secret.run_bytes + 1, secret.stride):
         run = secret.value[start : start + secret.run_bytes]
         yield "raw", run
         yield "backwards", run[::-1]
