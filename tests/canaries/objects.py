@@ -93,7 +93,7 @@ class Maker:
         self.secrets.append(Secret(f"{owner}.{field}", value))
         return value
 
-    def value(self, hint: Any, owner: str, field: str) -> Any:  # noqa: PLR0911  # a table of types
+    def value(self, hint: Any, owner: str, field: str) -> Any:  # noqa: PLR0911  # one for each kind of type
         """Something of this type."""
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is typing.Annotated:
@@ -110,7 +110,7 @@ class Maker:
             return _COLLECTIONS[origin]([self.value(arguments[0], owner, field)])
         return self._single(hint, owner, field)
 
-    def _single(self, hint: Any, owner: str, field: str) -> Any:
+    def _single(self, hint: Any, owner: str, field: str) -> Any:  # noqa: PLR0911  # as above
         if hint is str:
             return self.text(owner, field)
         if hint is bytes:
@@ -202,11 +202,19 @@ MAKERS: Mapping[Any, Callable[[Maker], Any]] = {
 }
 """For what can't be built from its fields, exceptions among it: what they are given is shown."""
 
-PLAIN_EXCEPTIONS = (
-    "adapters.kms.pacer.CalledOff adapters.ledger.files.LedgerFileError adapters.ledger.records.Unreadable "
-    "adapters.ledger.sealing.CannotOpen ports.RequestKnown ports.CmkHeld ports.StaleVersion probe.course.ProbeStopped "
-    "probe.throwaways.CannotTell self_tests.SelfTestFailed settings.base.ConfigurationError"
-).split()
+PLAIN_EXCEPTIONS = {
+    "adapters.kms.pacer.CalledOff",
+    "adapters.ledger.files.LedgerFileError",
+    "adapters.ledger.records.Unreadable",
+    "adapters.ledger.sealing.CannotOpen",
+    "ports.CmkHeld",
+    "ports.RequestKnown",
+    "ports.StaleVersion",
+    "probe.course.ProbeStopped",
+    "probe.throwaways.CannotTell",
+    "self_tests.SelfTestFailed",
+    "settings.base.ConfigurationError",
+}
 """Those that are raised with one text. What is in it where a secret is at hand is tried in test_refusals.py."""
 
 

@@ -88,11 +88,15 @@ SCENARIOS: Mapping[str, Scenario] = {
     "PKCS#1 v1.5": Scenario("ImportExternalKey", _key(PKCS1)),
     "only checked": Scenario("ImportExternalKey", _key(validate_only=True)),
     "token refused": Scenario("ImportExternalKey", _key(), _refused("InvalidImportToken")),
-    "answer lost": Scenario("ImportExternalKey", _key(), (Fault(operation="ImportKeyMaterial", when="after", action="drop"),)),
+    "answer lost": Scenario(
+        "ImportExternalKey", _key(), (Fault(operation="ImportKeyMaterial", when="after", action="drop"),)
+    ),
     "throttled": Scenario("ImportExternalKey", _key(), _refused("Rejected.Throttling", count=0)),
     "material refused": Scenario("ImportExternalKey", _key(), _refused("InvalidKeyMaterial", count=0)),
     "key not created": Scenario("ImportExternalKey", _new_key, _refused("Rejected.Throttling", "CreateKey", count=0)),
-    "creation lost": Scenario("ImportExternalKey", _new_key, (Fault(operation="CreateKey", when="after", action="drop"),)),
+    "creation lost": Scenario(
+        "ImportExternalKey", _new_key, (Fault(operation="CreateKey", when="after", action="drop"),)
+    ),
     "public key refused": Scenario(
         "ImportExternalKey", _key(), (Fault(operation="GetParametersForImport", action="public_key_short", count=0),)
     ),

@@ -21,7 +21,7 @@ _ROOT = str(Path(keybroker.__file__).parent)
 _SUSPENDING = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-class Unforeseen(OSError, ValueError):
+class UnforeseenError(OSError, ValueError):
     """What nobody expects."""
 
 
@@ -68,7 +68,7 @@ class Strike(Tracer):
         super().__init__()
         self.text = text
         self.armed = armed
-        self.error: Unforeseen | None = None
+        self.error: UnforeseenError | None = None
         self.held = ""
         self._target = target
         self._lock = threading.Lock()
@@ -90,7 +90,7 @@ class Strike(Tracer):
         """The first time."""
         with self._lock:
             first = self.error is None
-            self.error = self.error or Unforeseen(self.text)
+            self.error = self.error or UnforeseenError(self.text)
         if first:
             raise self.error
 

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import structlog
 from grpc import aio
-from prometheus_client import generate_latest
+from prometheus_client.samples import Sample
 
 from keybroker.adapters.entropy.system import SystemEntropy
 from keybroker.adapters.kms.credentials import Credentials
@@ -41,17 +41,17 @@ class KeptEntropy(SystemEntropy):
 
 @dataclass
 class Outcome:
-    """What came of a call: to its caller (first the answer, or the message of the error), to the log, to the metrics."""
+    """What came of a call. `told_first` is the answer, or the message of the error."""
 
     code: str
     told: bytes
     told_first: bytes
     written: str
-    metrics: bytes
+    metrics: str
 
 
 class OneCall:
-    """Makes calls, each to a broker of its own on one ledger: `call` does it while `tracer` is told of every function."""
+    """Makes calls, each to a broker of its own on one ledger. `tracer` is told of every function that is run."""
 
     def __init__(self, emulator: Emulator, estate: Estate) -> None:
         self.entropy = KeptEntropy()
@@ -73,16 +73,20 @@ class OneCall:
         finally:
             sys.stderr = stderr
             structlog.reset_defaults()
-        metrics = generate_latest(app.metrics.registry)
+        metrics = {
+            text for family in app.metrics.registry.collect() for sample in family.samples for text in _texts(sample)
+        }
         app._ledger.close()
         for kms in app._instances.values():
             kms.close()
-        return Outcome(code, b"\n".join([first, *rest]), first, log.getvalue(), metrics)
+        return Outcome(code, b"\n".join([first, *rest]), first, log.getvalue(), "\n".join(metrics))
 
     def _credentials(self) -> Credentials:
         return Credentials(self._key.access_key_id, self._key.access_key_secret, self._key.security_token)
 
-    async def _called(self, app: App, method: str, request: Any, tracer: Tracer | None) -> tuple[str, bytes, list[bytes]]:
+    async def _called(
+        self, app: App, method: str, request: Any, tracer: Tracer | None
+    ) -> tuple[str, bytes, list[bytes]]:
         port = await app._grpc.start("127.0.0.1:0", None)
         try:
             async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -102,6 +106,12 @@ async def _outcome(rpc: Any) -> tuple[str, bytes, list[bytes]]:
         response, code = (error.details() or "").encode(), error.code()
     metadata = [*await rpc.initial_metadata(), *await rpc.trailing_metadata()]
     return code.name, response, [value if isinstance(value, bytes) else value.encode() for _, value in metadata]
+
+
+def _texts(sample: Sample) -> Iterator[str]:
+    """What of a metric is text: its name and its labels."""
+    yield sample.name
+    yield from sample.labels.values()
 
 
 def _settings(emulator: Emulator, estate: Estate) -> Settings:

@@ -1,4 +1,4 @@
-"""No object shows a secret that it holds: by repr, str or format, pretty-printed, logged, or in a traceback's locals."""
+"""No object shows a secret that it holds: printed, formatted, logged, or among a traceback's locals."""
 
 import copy
 import io
@@ -26,9 +26,10 @@ from tests.canaries.shown import HIDDEN, SHOWN
 
 def logged_by_the_library(value: Any) -> str:
     stream = io.StringIO()
-    logger = logging.Logger("canaries")
-    logger.addHandler(logging.StreamHandler(stream))
+    logger, handler = logging.getLogger("canaries"), logging.StreamHandler(stream)
+    logger.addHandler(handler)
     logger.error("%s %r", value, value, extra={"value": value})
+    logger.removeHandler(handler)
     return stream.getvalue()
 
 

@@ -18,7 +18,6 @@ from keybroker.rpc.interceptors.unary import Context, Handler, MethodHandler, Un
 from keybroker.rpc.status import TrailingMetadata, code_of, message_of, trailing_metadata
 from keybroker.telemetry.logs import exception_chain
 
-
 _UNTOLD = "Something unforeseen happened, and the broker failed to say what."
 
 
