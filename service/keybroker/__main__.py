@@ -9,13 +9,14 @@ from pathlib import Path
 
 from keybroker import __version__
 from keybroker.app import App, serve
+from keybroker.domain.errors import BrokerError
 from keybroker.domain.secret_memory import MEMORY
 from keybroker.policy_explain import add_policy_command
 from keybroker.probe.command import add_probe_parser
 from keybroker.process_hardening import protect_from_dumps
 from keybroker.self_tests import SelfTestFailed
 from keybroker.settings import ConfigurationError, EntropySettings, LedgerSettings, Settings, load_settings
-from keybroker.telemetry.logs import configure_logs
+from keybroker.telemetry.logs import configure_logs, exception_chain
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -31,6 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CONFIGURATION
     except SelfTestFailed as error:
         print(f"keybroker: nothing is served: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokerError as error:
+        print(f"keybroker: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001  # Python would print its text, which may quote anything
+        print(f"keybroker: failed: {', from '.join(exception_chain(error))}", file=sys.stderr)
         return EXIT_FAILED
 
 

@@ -1,8 +1,8 @@
 """Structured logs: one JSON object a line, on standard error.
 
 What may be logged is decided where it is logged (rpc/call.py lists the fields). Exceptions are logged by their types
-and places, never by their texts: a text may quote what it failed on. The HTTP client's own logger is silenced: it
-prints URLs, and the KMS's URLs carry tokens and wrapped material.
+and places, never by their texts: a text may quote what it failed on. What libraries warn of is logged in the same way.
+The HTTP client's own logger is silenced: it prints URLs, and the KMS's URLs carry tokens and wrapped material.
 """
 
 import logging
@@ -25,6 +25,21 @@ def configure_logs(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
     logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
+    logging.lastResort = _OfLibraries(logging.WARNING)  # what nobody handles; the usual one prints texts
+
+
+class _OfLibraries(logging.Handler):
+    """Says which library had something to say, where, and by which exceptions."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As logging.Handler."""
+        error = record.exc_info[1] if record.exc_info else None
+        structlog.get_logger().warning(
+            "library",
+            library=record.name,
+            place=f"{record.funcName}:{record.lineno}",
+            exceptions=exception_chain(error) if error else [],
+        )
 
 
 def exception_chain(error: BaseException) -> list[str]:
