@@ -30,6 +30,7 @@ from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, InvalidField, KmsError, Reason
 from keybroker.domain.key_material import KeyMaterial
 from keybroker.strict_yaml import DuplicateKeyError
+from keybroker.telemetry.logs import _OfLibraries
 from tests.canaries.search import Secret
 
 _SHOWING = ("__repr__", "__str__", "__format__")
@@ -195,6 +196,7 @@ MAKERS: Mapping[Any, Callable[[Maker], Any]] = {
     HealthTestFailed: _texts(HealthTestFailed, "test"),
     CredentialsError: _texts(CredentialsError, "kind"),
     DuplicateKeyError: lambda maker: DuplicateKeyError(None, None, maker.text(name_of(DuplicateKeyError), "problem")),
+    _OfLibraries: lambda maker: _OfLibraries(),
     connections._PlainPool: _pool(connections._PlainPool),
     connections._TlsPool: _pool(connections._TlsPool),
     connections._PlainConnection: _pool(connections._PlainConnection),

@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.xdist_group("canaries")]
 def test_haystack_has_no_secret(run: Run, haystack: Haystack) -> None:
     content = haystack.read(run)
     assert haystack.holds in content
-    assert run.search.findings(content) == []
+    found = run.search.findings(content)
+    assert not found, "\n".join(map(str, found))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_every_rpc_was_called_and_all_but_the_harmless_failed_too(run: Run) -> N
         method.name: Counter(told.code for told in run.told if told.method == method.name) for method in SERVICE.methods
     }
     assert all(counted["OK"] and len(counted) > 1 for counted in codes.values()), codes
-    assert set(codes["ImportExternalKey"]) >= {"ABORTED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNKNOWN", "UNAVAILABLE"}
+    assert set(codes["ImportExternalKey"]) >= {"ABORTED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
 
 
 def test_token_is_where_it_is_meant_to_be_and_the_search_finds_it(run: Run) -> None:
