@@ -24,7 +24,7 @@ from tests.canaries.brokers import CALLER, Estate
 from tests.canaries.caller import SERVICE
 from tests.canaries.strikes import Strike, Watch, tracing
 
-SECONDS = 0.8
+SECONDS = 6.0
 Tracer = Watch | Strike
 
 
