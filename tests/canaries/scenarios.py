@@ -93,7 +93,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "not allowed": Scenario("ImportExternalKey", _key(), _refused("Forbidden.NoPermission", count=0)),
     "material refused": Scenario("ImportExternalKey", _key(), _refused("InvalidKeyMaterial", count=0)),
-    "key not created": Scenario("ImportExternalKey", _new_key, _refused("Forbidden.NoPermission", "CreateKey", count=0)),
+    "key not created": Scenario(
+        "ImportExternalKey", _new_key, _refused("Forbidden.NoPermission", "CreateKey", count=0)
+    ),
     "creation lost": Scenario(
         "ImportExternalKey", _new_key, (Fault(operation="CreateKey", when="after", action="drop"),)
     ),
