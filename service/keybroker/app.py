@@ -14,6 +14,7 @@ from keybroker.adapters.clock import SystemClock
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
+from keybroker.audit_store import close_audit_log, make_audit_log, open_audit_log
 from keybroker.domain.attempt import Attempt
 from keybroker.domain.errors import BrokerError
 from keybroker.domain.secret_memory import MEMORY
@@ -88,10 +89,11 @@ class App:
         }
         self._workers = Workers(limit=settings.server.max_concurrent_calls)
         meter = ImportMeter(metrics=self.metrics)
-        self._ledger = make_ledger(settings.ledger, clock=clock)
+        self._ledger = make_ledger(settings.ledger, clock=clock, audited=settings.audit.is_on)
+        self._audit = make_audit_log(settings.audit, clock=clock)
         self._entropy = entropy or make_entropy(settings.entropy)
         self._assembly = assembly = self._assembled(clock, self._entropy, meter, at)
-        self._recovery = RecoveryThread(recovery=assembly.recovery, prune=self._prune)
+        self._recovery = RecoveryThread(recovery=assembly.recovery, trail=assembly.trail, prune=self._prune)
         access = access_control(settings, clock=clock, on_reload=self.metrics.reloaded)
         handlers = Handlers(
             instances=self._instances,
@@ -139,6 +141,9 @@ class App:
         with suppress(BrokerError):
             await asyncio.to_thread(self._entropy.check)
         open_ledger(self._ledger)
+        if self._audit is not None:
+            open_audit_log(self._audit, last_head=self._ledger.audit_head())
+            await asyncio.to_thread(self._assembly.trail.take_over)
         try:
             self.http_port = self._http.start()
         except OSError as error:
@@ -166,6 +171,8 @@ class App:
         )
         await asyncio.to_thread(self._workers.close)
         await asyncio.to_thread(self._recovery.stop, _TIME_TO_FINISH_SECONDS)
+        if self._audit is not None:
+            close_audit_log(self._audit)
         self._ledger.close()
         for kms in self._instances.values():
             kms.close()
@@ -182,7 +189,13 @@ class App:
             self.metrics.parameters_requests.labels(result.value).inc()
 
         assembly = Assembly(
-            Ports(instances=list(self._instances.values()), ledger=self._ledger, clock=clock, entropy=entropy),
+            Ports(
+                instances=list(self._instances.values()),
+                ledger=self._ledger,
+                clock=clock,
+                entropy=entropy,
+                audit=self._audit,
+            ),
             _choices(self._settings.imports, self._settings.server.max_deadline_seconds),
             Listeners(
                 parameters_requested=requested,
@@ -199,8 +212,14 @@ class App:
             "version": __version__,
             "kms_last_calls": upstream.summary(),
             "hardening": self._hardening.state(),
+            "audit": self._audit_state(),
         }
         return self._serving and self._hardening.is_as_required(), details
+
+    def _audit_state(self) -> str:
+        if self._audit is None:
+            return "off"
+        return "failing" if self._assembly.trail.failing else "on"
 
     def _prune(self) -> None:
         heard = self._assembly.keys.newest_date

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from keybroker.domain.attempt import Attempt
-from keybroker.ports import Clock, EntropySource, Kms, Ledger
+from keybroker.ports import AuditLog, Clock, EntropySource, Kms, Ledger
 from keybroker.usecases.carry_on import CarryOn
 from keybroker.usecases.claims import Claims
 from keybroker.usecases.create_external_key import CreateExternalKey
@@ -27,6 +27,7 @@ from keybroker.usecases.recovery import Recovery
 from keybroker.usecases.rows import Rows, Warn
 from keybroker.usecases.settling import Settling
 from keybroker.usecases.take_cmk import TakeCmk
+from keybroker.usecases.trail import Trail
 
 
 def _nothing(_: object) -> None:
@@ -68,6 +69,7 @@ class Ports:
     ledger: Ledger
     clock: Clock
     entropy: EntropySource
+    audit: AuditLog | None = None
 
 
 class Assembly:
@@ -83,10 +85,11 @@ class Assembly:
         self.obtain = ObtainImportParameters(cache=self.cache, on_request=listeners.parameters_requested)
         self.keys = Keys(clock=clock)
         self.claims = Claims()
-        self.rows = Rows(ledger=ports.ledger, at=listeners.at, warn=listeners.warn)
+        self.trail = Trail(outbox=ports.ledger, log=ports.audit)
+        self.rows = Rows(ledger=ports.ledger, at=listeners.at, warn=listeners.warn, trail=self.trail)
         self._settling = Settling()
         self._prover = Prover(enabled=choices.prove)
-        self.manage_keys = ManageKeys(keys=self.keys, cache=self.cache)
+        self.manage_keys = ManageKeys(keys=self.keys, cache=self.cache, trail=self.trail)
         self._embargo = Embargo(ledger=ports.ledger, settling=self._settling)
         self.take = TakeCmk(rows=self.rows, keys=self.keys, obtain=self.obtain, embargo=self._embargo)
         self.carry_on = self._carry_on(self.rows, clock, choices)
@@ -134,7 +137,13 @@ class Assembly:
 
     def _recovery(self, ports: Ports, choices: Choices, listeners: Listeners) -> Recovery:
         """The recovery writes rows of its own, so that what it brings to an end is counted there."""
-        rows = Rows(ledger=ports.ledger, at=listeners.at, on_finished=listeners.resolved_late, warn=listeners.warn)
+        rows = Rows(
+            ledger=ports.ledger,
+            at=listeners.at,
+            on_finished=listeners.resolved_late,
+            warn=listeners.warn,
+            trail=self.trail,
+        )
         return Recovery(
             instances=ports.instances,
             rows=rows,

@@ -196,7 +196,7 @@ class Handlers:
         window = requests.pending_window(request.pending_window)
         self._check(call, kms, reference)
         key, reply = self._use_cases.manage_keys.schedule_deletion(
-            kms, reference, pending_window=window, deadline=call.deadline
+            kms, _asked(call), reference, pending_window=window, deadline=call.deadline
         )
         call.noted.kms_request_id = reply.request_id
         return pb.ScheduleKeyDeletionResponse(key=responses.external_key(kms, key), kms_request_id=reply.request_id)
@@ -206,7 +206,7 @@ class Handlers:
         kms = self._open(request.request_id, request.instance, call)
         reference = self._reference(request.key_id, kms, call)
         self._check(call, kms, reference)
-        key, reply = self._use_cases.manage_keys.cancel_deletion(kms, reference, deadline=call.deadline)
+        key, reply = self._use_cases.manage_keys.cancel_deletion(kms, _asked(call), reference, deadline=call.deadline)
         call.noted.kms_request_id = reply.request_id
         return pb.CancelKeyDeletionResponse(key=responses.external_key(kms, key), kms_request_id=reply.request_id)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from keybroker.domain.attempt import Attempt, Creation, State
+from keybroker.domain.audit import before_create
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import REASONS, BrokerError, KmsError, Reason
 from keybroker.domain.external_key import (
@@ -150,6 +151,7 @@ class CreateSafely:
 
     def _send(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:
         tagged = replace(new_key, tags={**new_key.tags, REQUEST_TAG: _creation(attempt).tag})
+        self._rows.trail.before(before_create(attempt, new_key))
         self._rows.at("create: before")
         created = kms.create_key(tagged, deadline=deadline)
         self._rows.at("create: accepted")

@@ -136,7 +136,8 @@ class ImportExternalKey:
     def _begin(self, wish: _Wish, row: Attempt, key: ExternalKey) -> Answer:
         """From a CMK that was seen to wait for its material."""
         with self._claims.hold(key.name, deadline=wish.deadline):
-            return self._import(wish, self._take.claim(row, key), key)
+            row = self._take.claim(row, key, algorithm=wish.algorithm.kms_name, entropy_source=self._entropy.name)
+            return self._import(wish, row, key)
 
     def _resume(self, wish: _Wish, row: Attempt, cmk: CmkName) -> Answer:
         """From a row that another call, perhaps of a process that died, has left unfinished."""
@@ -163,6 +164,7 @@ class ImportExternalKey:
         except BrokerError as error:
             self._take.let_go(row, error)
             raise
+        row = self._take.announce(row, key, algorithm=wish.algorithm.kms_name, entropy_source=self._entropy.name)
         return self._import(wish, row, key)
 
     def _import(self, wish: _Wish, row: Attempt, key: ExternalKey) -> Answer:
