@@ -14,7 +14,7 @@ from keybroker.secret_files import SecretFiles
 from keybroker.settings import ConfigurationError, LedgerSettings
 
 
-def make_ledger(settings: LedgerSettings, *, clock: Clock, audited: bool) -> SqliteLedger:
+def make_ledger(settings: LedgerSettings, *, clock: Clock, audited: bool = False) -> SqliteLedger:
     """The ledger, to be opened by open_ledger(). Reads the key files. Raises ConfigurationError.
 
     `audited`: it keeps what the audit log has to be told.

@@ -237,9 +237,8 @@ def test_hand_out_after_a_change_reads_the_state_anew_and_holds_no_pair(change: 
         world.kms.fail_next(operation, lost_reply(), when="after")
     options = {"pending_window": timedelta(days=7)} if change == "schedule_deletion" else {}
     with suppress(BrokerError):
-        getattr(world.manage, change)(
-            world.kms, Asked("a caller", str(uuid4())), KeyReference(key_id), deadline=world.deadline(), **options
-        )
+        asked = Asked("a caller", str(uuid4()))
+        getattr(world.manage, change)(world.kms, asked, KeyReference(key_id), deadline=world.deadline(), **options)
     assert len(world.cache) == 0
     world.kms.set_state(key_id, KeyState.DISABLED)
     if outcome == "lost":
