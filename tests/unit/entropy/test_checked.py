@@ -1,6 +1,7 @@
 """A generator's bytes are used after both tests only; a failure is told, logged once, and recovered from."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -213,3 +214,61 @@ def test_generator_is_never_asked_by_two_at_once_and_one_that_hangs_holds_nobody
         go.set()
         thread.join()
     filled(entropy)
+
+
+def test_generator_that_hangs_is_told_and_waited_for_once(logged: list[Any]) -> None:
+    """Calls that each wait their turn out would take every worker."""
+    entered, go = threading.Event(), threading.Event()
+
+    class Hangs(Noise):
+        def check(self) -> None:
+            entered.set()
+            assert go.wait(10)
+
+    entropy = source(Hangs(), turn_seconds=0.2)
+    entropy.check()
+    thread = threading.Thread(target=entropy.check)
+    thread.start()
+    try:
+        assert entered.wait(10)
+        refusal(entropy.check)
+        started = time.monotonic()
+        for _ in range(50):
+            refusal(entropy.check)
+        assert time.monotonic() - started < 5  # 10 s if each waited
+    finally:
+        go.set()
+        thread.join()
+    filled(entropy)
+    assert [(entry["event"], entry.get("kind", "")) for entry in logged] == [
+        ("entropy_source_ready", ""),
+        ("entropy_source_failed", "NoAnswer"),
+        ("entropy_source_ready", ""),
+    ]
+
+
+def test_call_waits_its_turn_again_once_the_generator_has_answered() -> None:
+    class Slow(Noise):
+        slow: threading.Event | None = None
+
+        def check(self) -> None:
+            entered.set()
+            assert self.slow is None or self.slow.wait(10)
+
+    entered, noise = threading.Event(), Slow()
+    entropy = source(noise, turn_seconds=0.05)
+    entropy.check()
+    for waited_in_vain in (True, False):
+        noise.slow = threading.Event()
+        entered.clear()
+        thread = threading.Thread(target=entropy.check)
+        thread.start()
+        assert entered.wait(10)
+        if waited_in_vain:
+            refusal(entropy.check)
+            noise.slow.set()
+        else:
+            entropy._turn_seconds = 10.0
+            threading.Timer(0.2, noise.slow.set).start()
+            entropy.check()
+        thread.join()
