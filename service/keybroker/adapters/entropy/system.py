@@ -2,7 +2,7 @@
 
 The seed: make sure that the source of randomness meets the requirements. On Linux /dev/urandom and getrandom(2) read
 the same generator. It is read unbuffered into the caller's buffer, so that no copy of the bytes is made on the way.
-While the kernel's generator is not seeded, in a machine's first moments, /dev/urandom may answer all the same; getrandom
+Until the kernel's generator is seeded, in a machine's first moments, /dev/urandom may answer all the same; getrandom
 says so, and is asked. Not tested here: the kernel tests its own noise sources, and what it gives is the output of a
 generator (health.py).
 """
