@@ -129,8 +129,7 @@ def test_container_imports_over_mtls_from_an_emulator_outside(
 ) -> None:
     with Emulator(EmulatorSettings()) as emulator:
         files = BrokerFiles(tmp_path, emulator)
-        little = "--ulimit=memlock=65536:65536"  # as in the rule for production, and no CAP_IPC_LOCK
-        options = ("--detach", "--name=broker", "--network=host", little, *files.options(emulator))
+        options = ("--detach", "--name=broker", "--network=host", *files.options(emulator))
         asked_at = datetime.now(UTC)
         containers.run(PRODUCTION, "serve", "--config", "/files/keybroker.yaml", options=options)
         serving = wait_for(lambda: [entry for entry in containers.log("broker") if entry["event"] == "serving"])[0]

@@ -272,7 +272,7 @@ def test_module_that_was_finalised_behind_our_back_is_noticed_and_connected_to_a
 
 @pytest.mark.parametrize("act", [Pkcs11Token.connect, Pkcs11Token.disconnect])
 def test_module_is_finalised_already_when_python_pkcs11_does_it(
-    act: Callable[[Pkcs11Token], None], hsm: SoftHsm, connected: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+    act: Callable[[Pkcs11Token], None], hsm: SoftHsm, connected: Pkcs11Token
 ) -> None:
     """Its own call lets no other thread run, health included, for as long as a module's C_Finalize takes."""
     library, codes = pkcs11.lib(str(hsm.module_file)), []
@@ -285,9 +285,24 @@ def test_module_is_finalised_already_when_python_pkcs11_does_it(
         def __getattr__(self, name: str) -> Any:
             return getattr(library, name)
 
-    monkeypatch.setattr("keybroker.adapters.entropy.pkcs11_token.pkcs11.lib", lambda _: Watched())
+    connected._library = Watched()
     act(connected)
     assert codes == [0x190]  # CKR_CRYPTOKI_NOT_INITIALIZED
+
+
+def test_disconnecting_does_not_initialise_a_module_that_did_not_come_up(
+    hsm: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As python-pkcs11 does when it is asked for it again; it would wait for its device twice in one call."""
+    hsm.take_away()
+    token = hsm.token()
+    with pytest.raises(SourceFailed, match="NoSuchToken"):
+        token.connect()
+    with monkeypatch.context() as patch:
+        patch.setattr(pkcs11, "lib", lambda _: pytest.fail("initialised again"))
+        token.disconnect()
+        token.disconnect()
+    assert generate_random_of(str(hsm.module_file))(0, 0, 0) == 0x190  # CKR_CRYPTOKI_NOT_INITIALIZED
 
 
 def test_disconnected_token_gives_nothing(connected: Pkcs11Token) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pkcs11
 from pkcs11.exceptions import PinIncorrect, PinInvalid, PinLenRange, PKCS11Error
@@ -42,16 +43,17 @@ class Pkcs11Token:
         self._token_label = token_label
         self._pin = pin
         self._refused_pin: str | None = None
+        self._library: Any = None  # asking python-pkcs11 for it again would initialise the module
         self._session: pkcs11.Session | None = None
 
     def connect(self) -> None:
         """Initialises the module anew: only that makes it look for tokens again, and it ends every earlier session."""
         self._session = None
         with _failures():
-            library = pkcs11.lib(self._module_file)
+            self._library = self._library or pkcs11.lib(self._module_file)
             self._finalize()
-            library.initialize()
-            token = library.get_token(token_label=self._token_label)
+            self._library.initialize()
+            token = self._library.get_token(token_label=self._token_label)
         self._session = self._log_in(token)
 
     def check(self) -> None:
@@ -76,7 +78,7 @@ class Pkcs11Token:
     def disconnect(self) -> None:
         """Ends the session and the module's hold on the token."""
         self._session = None
-        with _failures():
+        if self._library is not None:
             self._finalize()
 
     def _finalize(self) -> None:
@@ -85,10 +87,9 @@ class Pkcs11Token:
         A module that waits for its device there would so hold the whole broker. What python-pkcs11 calls then comes
         back at once, since nothing is initialised any more, and it takes note.
         """
-        library = pkcs11.lib(self._module_file)
         _Finalize(_functions(self._module_file)[_FINALIZE])(None)
         with suppress(PKCS11Error):
-            library.finalize()
+            self._library.finalize()
 
     def _opened(self) -> pkcs11.Session:
         if self._session is None:
