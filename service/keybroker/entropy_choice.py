@@ -1,7 +1,6 @@
 """Makes the source of random bytes that the settings name. Part of the composition root."""
 
 import threading
-from contextlib import suppress
 from importlib.util import find_spec
 
 import structlog
@@ -13,6 +12,7 @@ from keybroker.domain.errors import BrokerError
 from keybroker.ports import EntropySource
 from keybroker.secret_files import SecretFiles
 from keybroker.settings import ConfigurationError, EntropySettings, Pkcs11Settings
+from keybroker.telemetry.logs import exception_chain
 
 FIRST_LOOK_SECONDS = 5.0
 
@@ -35,8 +35,12 @@ def look_at(entropy: EntropySource) -> None:
 
 
 def _checked(entropy: EntropySource) -> None:
-    with suppress(BrokerError):
+    try:
         entropy.check()
+    except BrokerError:
+        return  # the source has told the log
+    except Exception as error:  # noqa: BLE001  # a thread's last resort; imports meet it too, and are INTERNAL
+        structlog.get_logger().error("unforeseen", source=entropy.name, exceptions=exception_chain(error))
 
 
 def _pkcs11(settings: Pkcs11Settings) -> EntropySource:
