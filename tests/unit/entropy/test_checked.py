@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -183,11 +184,36 @@ def test_failed_test_holds_until_a_start_up_test_passes() -> None:
     refusal(entropy.check)
     noise.calls.clear()
     refusal(lambda: filled(entropy))
-    assert noise.calls == [*START, "disconnect"]  # nothing is drawn for a key
+    assert noise.calls == ["connect", 8192, "disconnect"]  # nothing is drawn for a key
     noise.broken = None
     noise.calls.clear()
     filled(entropy)
-    assert noise.calls == [*START, 480, 32]
+    assert noise.calls == ["connect", 8192, 480, 32]
+
+
+def test_generator_that_a_window_finds_in_half_the_cases_gives_no_key_once_it_was_found() -> None:
+    noise = Switched(seed=7)
+    entropy = source(noise)
+    entropy.check()
+    noise.broken = biased
+    keys = iter(lambda: filled(entropy), b"")
+    with pytest.raises(BrokerError, match="adaptive proportion"):
+        deque(keys, maxlen=0)
+    for _ in range(100):
+        refusal(lambda: filled(entropy))
+
+
+def test_longer_test_is_for_the_connection_after_a_failed_one_only() -> None:
+    noise = Switched()
+    entropy = source(noise)
+    noise.broken = stuck
+    refusal(entropy.check)
+    noise.broken = None
+    entropy.check()
+    noise.calls.clear()
+    noise.down = "check"
+    filled(entropy)
+    assert noise.calls == ["check", *START, 480, 32]
 
 
 # Many calls at once

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from keybroker.adapters.entropy.failures import HealthTestFailed, SourceFailed, unavailable
-from keybroker.adapters.entropy.health import START_UP_SAMPLES, WINDOW, HealthTests
+from keybroker.adapters.entropy.health import RECOVERY_SAMPLES, START_UP_SAMPLES, WINDOW, HealthTests
 
 TURN_SECONDS = 5.0
 """How long a call waits while another one talks to the HSM: one that hangs must not hold every worker."""
@@ -52,6 +52,7 @@ class CheckedEntropy:
         self._turn_seconds = turn_seconds
         self._lock = threading.Lock()
         self._connected = False
+        self._doubted = False  # a test has failed since the last that passed
         self._hangs = False  # somebody waited in vain for the call that is under way
         self._told = ""  # the failure that the log has last
 
@@ -84,6 +85,7 @@ class CheckedEntropy:
             self._shut(error.kind)
             raise unavailable(self._name, "does not answer") from None
         except HealthTestFailed as error:
+            self._doubted = True
             self._shut(f"{error.test} test")
             raise unavailable(self._name, f"failed its {error.test} test") from None
         finally:
@@ -103,10 +105,10 @@ class CheckedEntropy:
     def _connect(self) -> None:
         self._connected = False
         self._generator.connect()
-        sample = bytearray(START_UP_SAMPLES)
+        sample = bytearray(RECOVERY_SAMPLES if self._doubted else START_UP_SAMPLES)
         self._generator.read_into(memoryview(sample))
         self._tests.run(sample)
-        self._connected = True
+        self._connected, self._doubted = True, False
         self._tell_ready()
 
     def _draw(self, buffer: memoryview) -> None:
