@@ -74,7 +74,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _harden(settings: Settings) -> None:
     """Before the first secret is read."""
     MEMORY.exclude_from_dumps = settings.hardening.dump_protection
-    MEMORY.prepare()
+    MEMORY.prepare(settings.server.max_concurrent_calls)
     if settings.hardening.dump_protection:
         protect_from_dumps()
 
