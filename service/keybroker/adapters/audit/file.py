@@ -70,9 +70,9 @@ class AuditFile:
             os.ftruncate(self._descriptor, self._good)
         return torn
 
-    def last_line(self) -> bytes:
-        """The last complete line without its newline; b"" if there is none."""
-        return self._tail().rpartition(b"\n")[0].rpartition(b"\n")[2]
+    def last_line(self) -> bytes | None:
+        """The last line without its newline; None if there is none."""
+        return self._tail().removesuffix(b"\n").rpartition(b"\n")[2] if self._good else None
 
     def append(self, data: bytes) -> None:
         """Writes whole lines. After a failure none of them is there, or they go away before the next one comes."""

@@ -124,9 +124,9 @@ class ChainedAuditLog:
             head = self._hash_of(self._file.last_line()) or head
         self._position = Position(self._position.chain, head=head)
 
-    def _hash_of(self, raw: bytes) -> str:
+    def _hash_of(self, raw: bytes | None) -> str:
         """A last line that is none of ours, or was changed, is left for verify to find: nothing is linked to it."""
-        if not raw:
+        if raw is None:
             return ""
         try:
             return read_line(raw).hash

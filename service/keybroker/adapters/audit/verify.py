@@ -146,7 +146,7 @@ class Verifier:
         said = [error.says for error in self._unsound if error.says]
         if line.prev in {text for one in said for text in (one.hash, one.computed)}:
             return True
-        if self._last is None or (line.seq == 1 and line.chain not in self.chains):
+        if self._last is None or (line.chain not in self.chains and line.seq <= 1 + len(self._unsound)):
             return True
         return line.chain == self._last.line.chain and line.seq == self._last.line.seq + 1 + len(self._unsound)
 
@@ -170,9 +170,10 @@ class Verifier:
         if line.seq > last + 1:
             gap = f"{last + 1} to {line.seq - 1}" if line.seq > last + 2 else f"{last + 1}"
             return Kind.MISSING, f"before it, number {gap} of its chain is missing"
-        if line.seq <= last or self._last is None or self._last.line.chain != line.chain:
+        before = self._aside or self._last
+        if line.seq <= last or before is None or before.line.chain != line.chain:
             return Kind.ORDER, _MOVED
-        return Kind.REPLACED, f"it was not written after the line before it ({self._last.place}), which was replaced"
+        return Kind.REPLACED, f"it was not written after the line before it ({before.place}), which was replaced"
 
     def _note_beginning(self, here: _Read) -> None:
         line = here.line
