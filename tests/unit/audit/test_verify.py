@@ -216,9 +216,7 @@ def test_log_put_together_from_lines_is_sound_only_if_it_is_a_part_that_nobody_t
 
 
 @given(numbers=st.lists(st.integers(0, 14), min_size=1, unique=True), in_order=st.booleans())
-def test_selection_of_the_lines_is_sound_only_if_nothing_is_missing_inside(
-    numbers: list[int], *, in_order: bool
-) -> None:
+def test_selection_of_lines_is_sound_only_if_nothing_is_missing_inside(numbers: list[int], *, in_order: bool) -> None:
     chosen = sorted(numbers) if in_order else numbers
     report = verified([LOG[number] for number in chosen])
     assert report.is_sound == (chosen == list(range(chosen[0], chosen[0] + len(chosen))))
