@@ -1,4 +1,4 @@
-"""The command `keybroker`: serve, check-config, demo, probe-kms, version."""
+"""The command `keybroker`: serve, check-config, policy, audit, demo, probe-kms, version."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keybroker import __version__
 from keybroker.app import App, serve
+from keybroker.audit_command import add_audit_parser
 from keybroker.domain.secret_memory import MEMORY
 from keybroker.policy_explain import add_policy_command
 from keybroker.probe.command import add_probe_parser
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--config", type=Path, metavar="FILE", help="configuration, YAML")
     checking.set_defaults(run=_check_config)
     add_policy_command(commands)
+    add_audit_parser(commands)
     demo = commands.add_parser("demo", help="import a key of each size into an embedded KMS and show each step")
     demo.set_defaults(run=_demo)
     add_probe_parser(commands)
