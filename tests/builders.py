@@ -53,6 +53,7 @@ class CountingEntropy:
     """Distinct, recognisable bytes; `filled` holds the lengths asked for. `failure` stands for a source that fails."""
 
     name = "os"
+    is_health_tested = False
 
     def __init__(self) -> None:
         self.filled: list[int] = []

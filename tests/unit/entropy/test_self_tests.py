@@ -59,7 +59,7 @@ def test_broker_that_computes_wrongly_does_not_serve(
 
     monkeypatch.setattr(command, "protect_from_dumps", lambda: None)  # it would be the test process that is protected
 
-    def failing() -> None:
+    def failing(_: object) -> None:
         raise SelfTestFailed("the self-test of the check value failed")
 
     bound: list[object] = []

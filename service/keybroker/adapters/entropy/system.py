@@ -14,6 +14,7 @@ class SystemEntropy:
     """ports.EntropySource on the operating system."""
 
     name = "os"
+    is_health_tested = False
 
     def check(self) -> None:
         """It always answers, but for what only asking it shows."""
