@@ -107,6 +107,18 @@ def test_receipt_of_another_key_is_refused_whatever_it_names() -> None:
     assert "the JWKS does not have the key that it names" in refused(theirs)
     renamed = json.dumps({"keys": [key(b"a" * 32).jwk | {"kid": key().kid}]}).encode()
     assert "signature is not good" in refused(GOOD, renamed)
+    swapped = [key(b"a" * 32).jwk | {"kid": key().kid}, key().jwk | {"kid": "another"}]
+    assert "signature is not good" in refused(GOOD, json.dumps({"keys": swapped}).encode())
+
+
+@pytest.mark.parametrize(
+    "part", [b"", b"AB", b"AAB", b"AA==", b"AA=", b"A", b"A+AA", b"A/AA", b"AA AA", b"AAAA\n", b"\xff\xff"]
+)
+def test_base64url_that_could_be_written_otherwise_is_refused_here_and_not_left_to_a_library(part: bytes) -> None:
+    assert jws._decoded(b"AA") == b"\0"
+    assert jws._decoded(b"-_8") == b"\xfb\xff"
+    with pytest.raises(jws.BadReceiptError):
+        jws._decoded(part)
 
 
 HEADERS: dict[str, bytes] = {
@@ -137,7 +149,7 @@ HEADERS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 def test_header_of_another_kind_is_refused_although_the_signature_is_good(header: bytes) -> None:
-    refused(signed(header, PAYLOAD.encode()))
+    refused(signed(header))
 
 
 def test_public_key_as_the_secret_of_an_hmac_is_refused() -> None:

@@ -318,7 +318,7 @@ def test_resent_counts_a_send_of_the_same() -> None:
 
 
 def test_rewrapped_counts_a_send_and_keeps_every_expiry_and_the_material() -> None:
-    again = protocol.rewrapped(REFUSED, WRAPPED)
+    again = protocol.rewrapped(replace(REFUSED, wrapping_public_key_digest=b"the first key"), WRAPPED)
     assert (again.sends, again.refused, again.state) == (2, 1, State.PREPARED)
     assert again.pair_expiries == (NOW, WRAPPED.expires_at)
     assert (again.material_id, again.check_value) == (OPEN.material_id, OPEN.check_value)

@@ -188,12 +188,17 @@ def test_digest_is_that_of_the_wrapping_public_key() -> None:
     assert told["wrapping_public_key_sha256"] == hashlib.sha256(pairs[0].wrapping_public_key_der).hexdigest()
 
 
-def test_digest_follows_a_rewrap(digests: Callable[[ImportParameters], bytes]) -> None:
-    world, _ = signing()
+@pytest.mark.parametrize("answered", [True, False])
+def test_digest_follows_a_rewrap(digests: Callable[[ImportParameters], bytes], *, answered: bool) -> None:
+    world, _ = signing(choices=Choices(prove=not answered))
+    world.kms.same_material_reimport = False
     pairs = fetched(world)
     world.kms.fail_next("ImportKeyMaterial", refusal(Reason.IMPORT_TOKEN_INVALID))
+    if not answered:
+        world.kms.fail_next("ImportKeyMaterial", lost_reply(), when="after")
     row = run(world, world.kms.add_key())
-    assert (len(pairs), row.sends, row.refused) == (2, 2, 1)
+    assert (row.accepted_at is not None) == answered
+    assert (len(pairs), row.open_sends) == (2, 1)
     assert claims(row.receipt)["wrapped"]["wrapping_public_key_sha256"] == digests(pairs[1]).hex()
 
 
