@@ -28,6 +28,8 @@ from keybroker.domain.key_check_value import key_check_value
 from keybroker.domain.key_material import generate
 from keybroker.domain.wrapping import WRAPPING_ALGORITHMS, WrappingAlgorithm
 
+_Test = Callable[[], bool]
+
 _MATERIAL = bytes(range(32))
 _E = 65537
 _P = int(
@@ -68,7 +70,7 @@ class SelfTestFailed(Exception):  # noqa: N818  # reads as what it says
 
 def run_self_tests(receipt_key: ReceiptKey | None = None) -> None:
     """Runs all of them: about 30 ms. `receipt_key` is the one that receipts are signed with. Raises SelfTestFailed."""
-    tests: dict[str, Callable[[], bool]] = {
+    tests: dict[str, _Test] = {
         "wrapping": _wraps,
         "check value": _checks,
         "signature": _signs,
