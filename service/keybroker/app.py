@@ -22,6 +22,7 @@ from keybroker.kms_guards import KmsGuards
 from keybroker.ledger_store import make_ledger, open_ledger
 from keybroker.ports import Clock, EntropySource
 from keybroker.process_hardening import Hardening
+from keybroker.receipt_keys import receipt_key, receipt_maker
 from keybroker.recovery_thread import RecoveryThread
 from keybroker.rpc.access import AccessControl
 from keybroker.rpc.handlers import Handlers, UseCases
@@ -90,6 +91,7 @@ class App:
         self._ledger = make_ledger(settings.ledger, clock=clock, audited=settings.audit.is_on)
         self._audit = make_audit_log(settings.audit, clock=clock)
         self._entropy = entropy or make_entropy(settings.entropy)
+        self._receipt_key = receipt_key(settings.receipts)
         self._assembly = assembly = self._assembled(clock, self._entropy, meter, at)
         self._recovery = RecoveryThread(recovery=assembly.recovery, trail=assembly.trail, prune=self._prune)
         access = access_control(settings, clock=clock, on_reload=self.metrics.reloaded)
@@ -135,7 +137,7 @@ class App:
         answer is no reason not to start: imports say so until it does.
         """
         server = self._settings.server
-        run_self_tests()
+        run_self_tests(self._receipt_key)
         await asyncio.to_thread(look_at, self._entropy)
         open_ledger(self._ledger)
         if self._audit is not None:
@@ -192,6 +194,7 @@ class App:
                 clock=clock,
                 entropy=entropy,
                 audit=self._audit,
+                receipt=receipt_maker(self._receipt_key, clock=clock),
             ),
             _choices(self._settings.imports, self._settings.server.max_deadline_seconds),
             Listeners(

@@ -38,6 +38,8 @@ class Generator(Protocol):
 class CheckedEntropy:
     """ports.EntropySource on a Generator."""
 
+    is_health_tested = True
+
     def __init__(
         self,
         *,

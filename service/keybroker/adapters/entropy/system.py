@@ -18,6 +18,7 @@ class SystemEntropy:
     """ports.EntropySource on the operating system."""
 
     name = "os"
+    is_health_tested = False
 
     def check(self) -> None:
         """Reasons: ENTROPY_UNAVAILABLE, if the kernel's generator is not seeded yet."""
