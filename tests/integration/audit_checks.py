@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keybroker.adapters.audit.reading import verify
 from keybroker.domain.errors import Reason
 from kms_emulator import Emulator
 
@@ -20,7 +21,11 @@ def events(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def check_nothing_is_missing(files: Sequence[Path], emulator: Emulator, outcome: str) -> None:
-    """Each change that the emulator saw was announced; the request that ended with `outcome` has its event after it."""
+    """The logs are sound, and told of each change that the emulator saw and of the one request's `outcome`."""
+    for file in files:
+        with file.open("rb") as lines:
+            report = verify([(file.name, lines)])
+        assert report.is_sound, report.defects
     told = events(files)
     announced = {line.get("key_id", "") for line in told if line["event"] == "before"}
     sent = {call.key_id for call in emulator.call_log if call.operation == "ImportKeyMaterial"}
