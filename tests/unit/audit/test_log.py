@@ -154,6 +154,7 @@ def test_last_line_that_is_none_is_left_for_verify_to_find(last: bytes, file: Pa
     report = verified_file(file)
     assert [(one.kind, str(one.place)) for one in report.defects] == [("changed", "audit.jsonl:3")]
     assert report.lines == 5
+    assert last in file.read_bytes()
     assert [entry["event"] for entry in logged] == ["audit_last_line_unsound"]
 
 
