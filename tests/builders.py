@@ -53,6 +53,7 @@ class CountingEntropy:
     """Distinct, recognisable bytes; `filled` holds the lengths asked for. `failure` stands for a source that fails."""
 
     name = "os"
+    is_health_tested = False
 
     def __init__(self) -> None:
         self.filled: list[int] = []
@@ -102,6 +103,7 @@ class World:
     cache_size: int = 100
     expiry_margin_seconds: float = 300.0
     audit: FakeAuditLog | None = None
+    receipt: Callable[[Attempt], str] = lambda _: ""
     at: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -123,7 +125,12 @@ class World:
     def restart(self) -> None:
         """Forgets what a process forgets."""
         ports = Ports(
-            instances=[self.kms], ledger=self.ledger, clock=self.clock, entropy=self.entropy, audit=self.audit
+            instances=[self.kms],
+            ledger=self.ledger,
+            clock=self.clock,
+            entropy=self.entropy,
+            audit=self.audit,
+            receipt=self.receipt,
         )
         listeners = Listeners(
             parameters_requested=lambda result: self.parameters_requests.append(result.value),

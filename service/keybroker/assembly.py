@@ -63,13 +63,14 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """What the use cases stand on."""
+    """What the use cases stand on. `receipt` signs what an IMPORTED row says; without a key it is empty."""
 
     instances: Sequence[Kms]
     ledger: Ledger
     clock: Clock
     entropy: EntropySource
     audit: AuditLog | None = None
+    receipt: Callable[[Attempt], str] = lambda _: ""
 
 
 class Assembly:
@@ -92,7 +93,7 @@ class Assembly:
         self.manage_keys = ManageKeys(keys=self.keys, cache=self.cache, trail=self.trail)
         self._embargo = Embargo(ledger=ports.ledger, settling=self._settling)
         self.take = TakeCmk(rows=self.rows, keys=self.keys, obtain=self.obtain, embargo=self._embargo)
-        self.carry_on = self._carry_on(self.rows, clock, choices)
+        self.carry_on = self._carry_on(self.rows, ports, choices)
         self.create = self._create(self.rows, clock, choices)
         self.get_import = GetImport(ledger=ports.ledger)
         self._imports(ports, choices)
@@ -148,22 +149,23 @@ class Assembly:
             instances=ports.instances,
             rows=rows,
             claims=self.claims,
-            carry_on=self._carry_on(rows, ports.clock, choices),
+            carry_on=self._carry_on(rows, ports, choices),
             create=self._create(rows, ports.clock, choices),
             settling=self._settling,
             clock=ports.clock,
             longest_call_seconds=choices.longest_call_seconds,
         )
 
-    def _carry_on(self, rows: Rows, clock: Clock, choices: Choices) -> CarryOn:
+    def _carry_on(self, rows: Rows, ports: Ports, choices: Choices) -> CarryOn:
         return CarryOn(
             rows=rows,
             keys=self.keys,
             obtain=self.obtain,
             prover=self._prover,
             settling=self._settling,
-            clock=clock,
+            clock=ports.clock,
             sole_importer=choices.sole_importer,
+            receipt=ports.receipt,
         )
 
     def _create(self, rows: Rows, clock: Clock, choices: Choices) -> CreateSafely:

@@ -48,6 +48,10 @@ class EntropySource(Protocol):
     def name(self) -> str:
         """What each import records: "os" or "pkcs11"."""
 
+    @property
+    def is_health_tested(self) -> bool:
+        """Whether what `fill` gives has passed the broker's own health tests; recorded too."""
+
     def check(self) -> None:
         """Returns if the source can be expected to answer. Generates nothing that is used."""
 

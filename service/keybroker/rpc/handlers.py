@@ -142,13 +142,7 @@ class Handlers:
                 return pb.ImportWrappedKeyMaterialResponse(key=responses.external_key(kms, key))
             answer = use_case.run(kms, _asked(call), reference, given, deadline=call.deadline)
             _note(answer, call, measured)
-            row = answer.attempt
-            return pb.ImportWrappedKeyMaterialResponse(
-                key=responses.external_key(kms, row.key) if row.key else None,
-                import_time=responses.timestamp(row.accepted_at),
-                kms_request_id=row.kms_request_id,
-                replayed=answer.replayed,
-            )
+            return responses.imported_wrapped(kms, answer.attempt, replayed=answer.replayed)
 
     def get_import(self, request: pb.GetImportRequest, call: Call) -> pb.GetImportResponse:
         """GetImport."""

@@ -244,7 +244,7 @@ def _one_less(attempt: Attempt, error: BrokerError) -> Attempt:
 
 def _may_try_again(error: BrokerError, tries: int, patience: Patience) -> bool:
     """Whether another CreateKey makes sense in this call, the last one having done nothing; waits before it."""
-    in_vain = isinstance(error, KmsError) and error.fails_fast
+    in_vain = error.reason is Reason.AUDIT_UNAVAILABLE or (isinstance(error, KmsError) and error.fails_fast)
     if in_vain or not REASONS[error.reason].retryable or tries >= MAX_TRIES:
         return False
     return patience.allows("create", at_least_seconds=error.retry_after_seconds or 0.0)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
 
-from keybroker.domain.attempt import UNFINISHED, Attempt, Kind, State
+from keybroker.domain.attempt import NOT_TESTED, TESTS_PASSED, UNFINISHED, Attempt, Kind, State
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, NewKey, check_external
@@ -199,4 +199,5 @@ class ImportExternalKey:
             check_value=hand.material.check_value().value,
             parameters=wish.progress.parameters.value,
             entropy_source=self._entropy.name,
+            entropy_tests=TESTS_PASSED if self._entropy.is_health_tested else NOT_TESTED,
         )

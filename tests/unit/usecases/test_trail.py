@@ -196,6 +196,7 @@ def test_create_that_can_not_be_announced_is_not_sent() -> None:
         world.import_key(ASKED_FOR)
     assert caught.value.reason is Reason.AUDIT_UNAVAILABLE
     assert "CreateKey" not in world.kms.calls
+    assert world.clock.slept == []  # whether the log works again is for a repeat to find out
 
 
 def test_nothing_is_kept_for_a_log_that_there_is_not() -> None:
