@@ -188,7 +188,7 @@ def test_event_written_twice_is_counted_and_no_defect() -> None:
     again = sealed(lines[2], seq=4, prev=head_of(lines))
     report = verified([*lines, again])
     assert report.is_sound
-    assert report.notes == ["1 events are written twice, as can be around the death of a process"]
+    assert report.notes == ["events written twice, as can be around the death of a process: 1"]
 
 
 def test_defects_beyond_a_thousand_are_counted_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:

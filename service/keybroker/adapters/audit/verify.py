@@ -111,7 +111,7 @@ class Verifier:
     def finish(self) -> Iterator[Defect]:
         """What only the end tells."""
         if self.repeated_ids:
-            self.notes.append(f"{self.repeated_ids} events are written twice, as can be around the death of a process")
+            self.notes.append(f"events written twice, as can be around the death of a process: {self.repeated_ids}")
         for head in sorted(self.heads - self.heads_found.keys()):
             text = f"head {head} is not in the log: lines were removed at its end, or it was written anew"
             yield Defect(Kind.HEAD, None, text)
