@@ -75,7 +75,7 @@ def _as_text(report: Report) -> str:
     parts += [f"DEFECT {defect.kind}: {defect}" for defect in report.defects]
     if report.defect_count > len(report.defects):
         parts.append(f"and {report.defect_count - len(report.defects)} more")
-    result = "sound" if report.is_sound else f"NOT SOUND, {report.defect_count} defects"
+    result = "sound" if report.is_sound else f"NOT SOUND, defects: {report.defect_count}"
     return "\n".join([*parts, report.anchor, result, ""])
 
 

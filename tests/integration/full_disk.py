@@ -35,7 +35,7 @@ def running(folder: Path) -> dict[str, Any]:
         number, reasons, size = 0, [], 0
         while len(reasons) < 3:
             assert number < _MOST / 100, "the disk does not become full"
-            size = file.stat().st_size
+            size = size if reasons else file.stat().st_size
             reason = _try(log, number)
             reasons += [reason] if reason else []
             number += not reason

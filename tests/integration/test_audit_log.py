@@ -70,7 +70,7 @@ def first_difference(lines: Lines, others: Lines) -> int:
 def forked(verifier: Verifier, heads: frozenset[str] = frozenset()) -> Verifier:
     """Goes on from where the verifier is, and leaves it there."""
     chains = {name: copy(chain) for name, chain in verifier.chains.items()}
-    copies = {name: getattr(verifier, name).copy() for name in ("notes", "heads_found", "_unsound", "_places", "_ids")}
+    copies = {name: getattr(verifier, name).copy() for name in ("notes", "heads_found", "_places", "_ids")}
     return replace(verifier, heads=heads, chains=chains, **copies)
 
 

@@ -44,7 +44,7 @@ def test_defects_are_listed_with_their_places(file: Path, capsys: pytest.Capture
         "DEFECT missing: audit.jsonl:2: before it, number 2 of its chain is missing (number 3 of chain A)",
         f"DEFECT head: head {'0' * 64} is not in the log: lines were removed at its end, or it was written anew",
         "not anchored: whoever can write to the log could have written all of it anew (--expect-head)",
-        "NOT SOUND, 2 defects",
+        "NOT SOUND, defects: 2",
     ]
 
 
@@ -75,7 +75,7 @@ def test_defects_that_are_too_many_are_counted(file: Path, capsys: pytest.Captur
     assert main(["audit", "verify", str(file)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3] == "and 2 more"
-    assert lines[-1] == "NOT SOUND, 1002 defects"
+    assert lines[-1] == "NOT SOUND, defects: 1002"
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "."])

@@ -45,7 +45,7 @@ def test_line_of_any_event_fits_and_is_read_again(fields: dict[str, Any]) -> Non
     assert line.isascii()
     assert line.count(b"\n") == 1
     read = read_line(line[:-1])
-    assert read.hash == read.computed == position.head
+    assert read.hash == position.head
     for name, value in fields.items():
         kept = read.members[name]
         assert kept == value or (isinstance(value, str) and kept.endswith("…") and value.startswith(kept[:-1]))

@@ -154,6 +154,7 @@ def test_last_line_that_is_none_is_left_for_verify_to_find(last: bytes, file: Pa
     report = verified_file(file)
     assert [(one.kind, str(one.place)) for one in report.defects] == [("changed", "audit.jsonl:3")]
     assert report.lines == 5
+    assert last in file.read_bytes()
     assert [entry["event"] for entry in logged] == ["audit_last_line_unsound"]
 
 
@@ -298,6 +299,19 @@ def test_what_somebody_else_wrote_meanwhile_is_not_taken_back(
     log.write([event()])
     assert b"evidence\n" in file.read_bytes()
     assert [one.kind for one in verified_file(file).defects] == ["changed"]
+
+
+def test_file_that_was_cut_while_a_write_failed_is_not_made_longer(
+    file: Path, log: ChainedAuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fails(errno.EIO))
+        patch.setattr(os, "ftruncate", fails(errno.EIO))
+        refused(log)
+    os.truncate(file, 0)
+    log.write([event()])
+    assert b"\0" not in file.read_bytes()
+    assert [line["seq"] for line in read(file)] == [2]
 
 
 def test_failed_fsync_takes_the_lines_back(file: Path, log: ChainedAuditLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,16 @@ CASES = {
     "blank line": (insert(3, b"\n"), [("changed", "f1:3")]),
     "carriage return": (put(3, LOG[2][:-1] + b"\r\n"), [("changed", "f1:3")]),
     "trailing junk": (put(3, LOG[2][:-1] + b" \n"), [("changed", "f1:3")]),
+    "line changed after one that was removed": (
+        lambda lines: cut_out(3, 3)(put(4, b"x\n")(lines)),
+        [("changed", "f1:3"), ("missing", "f1:4")],
+    ),
+    "start changed and the line after it removed": (
+        lambda lines: cut_out(8, 8)(put(7, b"x\n")(lines)),
+        [("changed", "f1:7"), ("missing", "f1:8")],
+    ),
+    "number skipped by who knows the format": (put(15, sealed(LOG[14], seq=9)), [("missing", "f1:15")]),
+    "number used again by who knows the format": (put(15, sealed(LOG[14], seq=3)), [("order", "f1:15")]),
     "two lines in one": (
         lambda lines: [*lines[:2], lines[2][:-1] + lines[3], *lines[4:]],
         [("changed", "f1:3"), ("missing", "f1:4")],
@@ -178,7 +188,7 @@ def test_event_written_twice_is_counted_and_no_defect() -> None:
     again = sealed(lines[2], seq=4, prev=head_of(lines))
     report = verified([*lines, again])
     assert report.is_sound
-    assert report.notes == ["1 events are written twice, as can be around the death of a process"]
+    assert report.notes == ["events written twice, as can be around the death of a process: 1"]
 
 
 def test_defects_beyond_a_thousand_are_counted_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:

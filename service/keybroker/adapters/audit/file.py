@@ -116,7 +116,7 @@ class AuditFile:
         if not self._doubtful:
             return
         found = os.pread(self._descriptor, len(self._doubtful) + 1, self._good)
-        if self._doubtful.startswith(found):
+        if found and self._doubtful.startswith(found):
             os.ftruncate(self._descriptor, self._good)
             os.fdatasync(self._descriptor)
         self._doubtful = b""

@@ -76,7 +76,7 @@ def _rfc3339(at: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line as it was read. `hash` is what it says of itself; `computed` what its content gives."""
+    """A line as it was read."""
 
     seq: int
     chain: str
@@ -84,7 +84,6 @@ class Line:
     time: str
     id: str
     hash: str
-    computed: str
     members: Mapping[str, Any]
 
 
@@ -101,9 +100,8 @@ def read_line(raw: bytes) -> Line:
     members = _members(raw)
     if not _has_the_form(members):
         raise NotALineError("it has not the members of a line")
-    computed = sha256(raw[:-_TAIL_LENGTH] + b"}").hexdigest()
-    line = Line(**{name: members[name] for name in (*OURS, "hash")}, computed=computed, members=members)
-    if line.hash != computed:
+    line = Line(**{name: members[name] for name in (*OURS, "hash")}, members=members)
+    if line.hash != sha256(raw[:-_TAIL_LENGTH] + b"}").hexdigest():
         raise NotALineError("its hash does not fit its content: it was changed", line)
     if not _is_as_written(members, raw):
         raise NotALineError("it is not written as the broker writes lines: it was changed", line)

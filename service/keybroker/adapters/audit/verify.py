@@ -89,7 +89,7 @@ class Verifier:
     heads_found: dict[str, _Read] = field(default_factory=dict)
     _last: _Read | None = None  # the last line that follows the one before it
     _aside: _Read | None = None  # a sound line after it that does not: the log may go on from there
-    _unsound: list[NotALineError] = field(default_factory=list)  # since _last
+    _unsound: int = 0  # lines since _last
     _places: "OrderedDict[str, Place]" = field(default_factory=OrderedDict)  # by hash
     _ids: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
 
@@ -99,7 +99,7 @@ class Verifier:
         try:
             line = read_line(raw)
         except NotALineError as error:
-            self._unsound.append(error)
+            self._unsound += 1
             yield Defect(Kind.CHANGED, place, f"{error}{_name(error.says)}")
             return
         here = _Read(line, place)
@@ -111,7 +111,7 @@ class Verifier:
     def finish(self) -> Iterator[Defect]:
         """What only the end tells."""
         if self.repeated_ids:
-            self.notes.append(f"{self.repeated_ids} events are written twice, as can be around the death of a process")
+            self.notes.append(f"events written twice, as can be around the death of a process: {self.repeated_ids}")
         for head in sorted(self.heads - self.heads_found.keys()):
             text = f"head {head} is not in the log: lines were removed at its end, or it was written anew"
             yield Defect(Kind.HEAD, None, text)
@@ -131,7 +131,7 @@ class Verifier:
                 self._aside = here
             return defect
         self._last, self._aside = here, None
-        self._unsound.clear()
+        self._unsound = 0
         return None
 
     def _follows(self, line: Line) -> bool:
@@ -139,16 +139,13 @@ class Verifier:
             return True
         if self._aside is not None and self._aside.is_followed_by(line):
             return True
-        return bool(self._unsound) and self._may_follow_unsound(line)
+        return self._unsound > 0 and self._may_follow_unsound(line)
 
     def _may_follow_unsound(self, line: Line) -> bool:
-        """Told once is enough: a line that was changed is no second defect of the one after it."""
-        said = [error.says for error in self._unsound if error.says]
-        if line.prev in {text for one in said for text in (one.hash, one.computed)}:
-            return True
-        if self._last is None or (line.chain not in self.chains and line.seq <= 1 + len(self._unsound)):
-            return True
-        return line.chain == self._last.line.chain and line.seq == self._last.line.seq + 1 + len(self._unsound)
+        """A line that was changed is told once: by its number, this one stands in its place after it."""
+        if self._last is None or line.chain not in self.chains:
+            return self._last is None or line.seq <= 1 + self._unsound
+        return line.chain == self._last.line.chain and line.seq == self._last.line.seq + 1 + self._unsound
 
     def _classified(self, here: _Read) -> Defect:
         line = here.line
