@@ -1,4 +1,4 @@
-"""The command `keybroker`: serve, check-config, receipt, demo, probe-kms, version."""
+"""The command `keybroker`: serve, check-config, policy, receipt, audit, demo, probe-kms, version."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keybroker import __version__
 from keybroker.app import App, serve
+from keybroker.audit_command import add_audit_parser
 from keybroker.domain.secret_memory import MEMORY
 from keybroker.policy_explain import add_policy_command
 from keybroker.probe.command import add_probe_parser
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     checking.set_defaults(run=_check_config)
     add_policy_command(commands)
     add_receipt_command(commands)
+    add_audit_parser(commands)
     demo = commands.add_parser("demo", help="import a key of each size into an embedded KMS and show each step")
     demo.set_defaults(run=_demo)
     add_probe_parser(commands)
@@ -84,7 +86,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _harden(settings: Settings) -> None:
     """Before the first secret is read."""
     MEMORY.exclude_from_dumps = settings.hardening.dump_protection
-    MEMORY.prepare()
+    MEMORY.prepare(settings.server.max_concurrent_calls)
     if settings.hardening.dump_protection:
         protect_from_dumps()
 

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 
@@ -16,9 +15,8 @@ from keybroker.adapters.kms.credentials import Credentials
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
 from keybroker.audit_store import close_audit_log, make_audit_log, open_audit_log
 from keybroker.domain.attempt import Attempt
-from keybroker.domain.errors import BrokerError
 from keybroker.domain.secret_memory import MEMORY
-from keybroker.entropy_choice import make_entropy
+from keybroker.entropy_choice import look_at, make_entropy
 from keybroker.kms_credentials import credentials_source
 from keybroker.kms_guards import KmsGuards
 from keybroker.ledger_store import make_ledger, open_ledger
@@ -140,8 +138,7 @@ class App:
         """
         server = self._settings.server
         run_self_tests(self._receipt_key)
-        with suppress(BrokerError):
-            await asyncio.to_thread(self._entropy.check)
+        await asyncio.to_thread(look_at, self._entropy)
         open_ledger(self._ledger)
         if self._audit is not None:
             open_audit_log(self._audit, last_head=self._ledger.audit_head())

@@ -1,7 +1,5 @@
 """Makes the audit log that the settings ask for. Part of the composition root."""
 
-import sys
-
 import structlog
 
 from keybroker import __version__
@@ -9,13 +7,16 @@ from keybroker.adapters.audit.log import AuditFileError, ChainedAuditLog
 from keybroker.ports import Clock
 from keybroker.settings import AuditSettings, ConfigurationError
 
+_STDOUT = 1
+
 
 def make_audit_log(settings: AuditSettings, *, clock: Clock) -> ChainedAuditLog | None:
     """The log, to be opened by open_audit_log(); None where nothing is to be audited."""
     if not settings.is_on:
         return None
-    stdout = sys.stdout.fileno() if settings.stdout else None
-    return ChainedAuditLog(file=settings.file, stdout=stdout, clock=clock, version=__version__)
+    return ChainedAuditLog(
+        file=settings.file, stdout=_STDOUT if settings.stdout else None, clock=clock, version=__version__
+    )
 
 
 def open_audit_log(log: ChainedAuditLog, *, last_head: str) -> None:

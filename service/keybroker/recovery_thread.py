@@ -16,7 +16,7 @@ _PRUNE_EVERY_PASSES = 60
 
 
 class RecoveryThread:
-    """Passes of the recovery, a second apart, each with what is due to the audit log. `prune` is called now and then."""
+    """Passes of the recovery, a second apart, after each what is due to the audit log; `prune` now and then."""
 
     def __init__(self, *, recovery: Recovery, trail: Trail, prune: Callable[[], None]) -> None:
         self._recovery = recovery

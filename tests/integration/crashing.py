@@ -194,10 +194,20 @@ class Broker:
 
 
 class Site:
-    """An emulator, a ledger with its key and its mark, and the brokers on it. Nothing of it outlives the `with`."""
+    """An emulator, a ledger with its key and its mark, and the brokers on it. Nothing of it outlives the `with`.
+
+    Each broker has an audit log of its own, as two at a time can't share one; with `one_audit_log` they share it.
+    """
 
     def __init__(
-        self, nursery: Nursery, folder: Path, *, mark: bool = True, prove: bool = False, **readings: object
+        self,
+        nursery: Nursery,
+        folder: Path,
+        *,
+        mark: bool = True,
+        prove: bool = False,
+        one_audit_log: bool = False,
+        **readings: object,
     ) -> None:
         self._nursery = nursery
         self._folder = folder
@@ -205,6 +215,8 @@ class Site:
         self._stack = ExitStack()
         self.ledger, self.mark, self._key = folder / "ledger.db", folder / "mark", folder / "key"
         self._has_mark = mark
+        self._one_audit_log = one_audit_log
+        self.audit_files: list[Path] = []
         self._imports = {"create_settle_seconds": 0.5, "prove": prove}
         self.emulator = Emulator(
             EmulatorSettings(
@@ -232,7 +244,9 @@ class Site:
         ledger = {"file": str(self.ledger), "key_file": str(self._key)}
         if self._has_mark:
             ledger["mark_file"] = str(self.mark)
-        settings = broker_settings(self.emulator, ledger=ledger, imports=self._imports)
+        audit = (self._folder if self._one_audit_log else folder) / "audit.jsonl"
+        self.audit_files = list(dict.fromkeys([*self.audit_files, audit]))
+        settings = broker_settings(self.emulator, ledger=ledger, imports=self._imports, audit={"file": str(audit)})
         config = folder / "keybroker.yaml"
         config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
         broker = Broker(self._nursery, folder, config, stop)
