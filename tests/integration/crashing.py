@@ -25,6 +25,7 @@ from keymaterial.v1 import types_pb2
 from kms_emulator import AccessKey, Emulator, EmulatorSettings
 from tests.integration.conftest import ACCESS_KEY_ID, ACCESS_KEY_SECRET, DKMS_INSTANCE_ID, broker_settings
 from tests.integration.crash_answers import Told
+from tests.unit.receipts.support import key_file
 
 ROOT = Path(__file__).parents[2]
 NEW_KEY = types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256)
@@ -121,7 +122,8 @@ class Broker:
             key_id = error.metadata.get("key_id", "")
             replayed = error.metadata.get("replayed") == "true"
             return Told(error.reason, key_id, b"", replayed, error.retry_after_seconds)
-        return Told("IMPORTED", answer.key.key_id, answer.key_check_value.value, answer.replayed)
+        check_value = answer.key_check_value.value
+        return Told("IMPORTED", answer.key.key_id, check_value, answer.replayed, receipt=answer.receipt)
 
     def repeated(self, request_id: str, key_id: str | None, *, seconds: float = _PATIENCE_SECONDS) -> Told:
         """The first final answer, or the last of the others when the time is up."""
@@ -214,6 +216,7 @@ class Site:
         self._numbers = itertools.count(1)
         self._stack = ExitStack()
         self.ledger, self.mark, self._key = folder / "ledger.db", folder / "mark", folder / "key"
+        self._receipt_key = folder / "receipt-key"
         self._has_mark = mark
         self._one_audit_log = one_audit_log
         self.audit_files: list[Path] = []
@@ -231,6 +234,7 @@ class Site:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._key.write_bytes(base64.b64encode(secrets.token_bytes(32)))
         self._key.chmod(0o600)
+        key_file(self._receipt_key)
         self._stack.enter_context(self.emulator)
         return self
 
@@ -246,7 +250,13 @@ class Site:
             ledger["mark_file"] = str(self.mark)
         audit = (self._folder if self._one_audit_log else folder) / "audit.jsonl"
         self.audit_files = list(dict.fromkeys([*self.audit_files, audit]))
-        settings = broker_settings(self.emulator, ledger=ledger, imports=self._imports, audit={"file": str(audit)})
+        settings = broker_settings(
+            self.emulator,
+            ledger=ledger,
+            imports=self._imports,
+            audit={"file": str(audit)},
+            receipts={"key_file": str(self._receipt_key)},
+        )
         config = folder / "keybroker.yaml"
         config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
         broker = Broker(self._nursery, folder, config, stop)
