@@ -18,6 +18,7 @@ from keybroker import strict_yaml
 ENV_PREFIX = "KEYBROKER__"
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
+_WORDINGS = {"extra_forbidden": "unknown key", "model_type": "must be a mapping"}
 _PROTECTIONS = {"tls": "TLS", "identity": "identity"}
 
 InstanceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -31,6 +32,15 @@ class ConfigurationError(ValueError):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_paths(cls, value: object) -> object:
+        """What no file can be called would be an error of another kind when the file is opened."""
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and not _can_be_path(str(path)):
+                raise ValueError("is not a path")
+        return value
 
 
 class TlsSettings(_Section):
@@ -357,10 +367,22 @@ def parse_settings(tree: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(tree)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, problem['loc'])) or 'configuration'}: {_wording(problem['type'], problem['msg'])}"
+            f"{'.'.join(map(str, problem['loc'])) or 'configuration'}: {wording(problem['type'], problem['msg'])}"
             for problem in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("\n".join(lines)) from None
+
+
+def wording(kind: str, message: str) -> str:
+    """A problem that pydantic found, without its name for us."""
+    return _WORDINGS.get(kind) or message.removeprefix("Value error, ")
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def split_address(value: str) -> tuple[str, int]:
@@ -411,7 +433,3 @@ def _set(tree: dict[str, Any], name: str, value: str) -> None:
         node[key] = strict_yaml.load(value)
     except strict_yaml.NOT_YAML as error:
         raise ConfigurationError(f"{name}: the value {strict_yaml.wording(error, with_line=False)}") from None
-
-
-def _wording(kind: str, message: str) -> str:
-    return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
