@@ -84,7 +84,7 @@ def judge(refusal: ConfigurationError) -> None:
     told = "".join(traceback.format_exception(refusal))
     assert SECRET not in told
     assert told.count("Traceback") == 1, "the refusal brings a foreign exception along"
-    assert re.match(r"[^\n]*\S: \S", str(refusal)), refusal
+    assert re.match(r".+: .", str(refusal), re.DOTALL), refusal
 
 
 def built_or_refused(tree: Any) -> Settings | None:

@@ -59,12 +59,12 @@ def token_shown(metadata: Metadata) -> str:
 
 def describe(target: Target, metadata: Metadata, deadline: float | None) -> grpc.Call:
     try:
-        _, ended = target.stub.DescribeKey.with_call(  # type: ignore[attr-defined]
-            pb.DescribeKeyRequest(key_id=target.known_key), metadata=metadata, timeout=deadline
+        _, ended = target.stub.DescribeKey.with_call(
+            pb.DescribeKeyRequest(key_id=target.known_key), metadata=tuple(metadata), timeout=deadline
         )
     except grpc.RpcError as error:
         return cast("grpc.Call", error)
-    return cast("grpc.Call", ended)
+    return ended
 
 
 def test_call_with_any_metadata_is_the_callers_or_refused(guarded_target: Target, issuer: Issuer) -> None:

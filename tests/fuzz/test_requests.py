@@ -1,6 +1,6 @@
 """Any message to any RPC: an answer or an error of ours, nothing of the message in it, and the broker goes on."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -17,15 +17,12 @@ from tests.fuzz.examples import MARK, fuzzed
 from tests.fuzz.judging import judge
 from tests.fuzz.messages import messages, request_ids
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 SERVICE = pb.DESCRIPTOR.services_by_name["KeyBrokerService"]
 METHODS = {method.name: method for method in SERVICE.methods}
 
 
 def call(target: Target, method: MethodDescriptor, request: bytes) -> grpc.Call:
-    rpc: Callable[..., Any] = target.channel.unary_unary(f"/{SERVICE.full_name}/{method.name}")
+    rpc: Any = target.channel.unary_unary(f"/{SERVICE.full_name}/{method.name}")
     try:
         _, ended = rpc.with_call(request, timeout=10)
     except grpc.RpcError as error:
@@ -43,7 +40,7 @@ def judge_call(target: Target, method: MethodDescriptor, request: bytes) -> str:
         assert len(request) > MAX_REQUEST_BYTES, ended
         return ""
     assert (info.metadata.get("field") == "request") == (not is_message(method, request))
-    return info.reason
+    return str(info.reason)
 
 
 def is_message(method: MethodDescriptor, request: bytes) -> bool:
