@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import yaml
@@ -131,6 +132,11 @@ def changed(tree: Any, at: Place, change: Callable[[Any, Any], None]) -> Any:
     return fresh
 
 
+def put(tree: Any, at: Place, value: Any) -> Any:
+    """A copy with another value at a place."""
+    return changed(tree, at, lambda node, key: node.__setitem__(key, value))
+
+
 @st.composite
 def mutations(draw: Callable[[Any], Any], tree: Any) -> Any:
     """The tree with one to three places set to anything, left out, or given a key that nobody knows."""
@@ -141,15 +147,15 @@ def mutations(draw: Callable[[Any], Any], tree: Any) -> Any:
         place, value = draw(st.sampled_from(known)), draw(VALUES)
         match draw(st.sampled_from(["set", "set", "drop", "add"])):
             case "set":
-                tree = changed(tree, place, lambda node, key, value=value: node.__setitem__(key, value))
+                tree = put(tree, place, value)
             case "drop":
                 tree = changed(tree, place, lambda node, key: node.__delitem__(key))
             case "add":
-                tree = changed(tree, place, lambda node, key, value=value: _add(node, value))
+                tree = changed(tree, place, partial(_add, value))
     return tree
 
 
-def _add(node: Any, value: Any) -> None:
+def _add(value: Any, node: Any, _key: Any) -> None:
     if isinstance(node, dict):
         node[MARK] = value
     else:

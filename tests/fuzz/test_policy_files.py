@@ -14,7 +14,7 @@ from keybroker.policy_file import parse_policy
 from keybroker.settings import ConfigurationError
 from keymaterial.v1 import key_broker_service_pb2 as pb
 from tests.fuzz.examples import fuzzed
-from tests.fuzz.files import ODD_VALUES, ODD_YAML, bombs, changed, mutations, places, written
+from tests.fuzz.files import ODD_VALUES, ODD_YAML, bombs, mutations, places, put, written
 
 RPCS = [method.name for method in pb.DESCRIPTOR.services_by_name["KeyBrokerService"].methods]
 STRANGER = "x509:dns:stranger.example"
@@ -60,7 +60,7 @@ def test_good_file_is_a_policy_that_names_no_stranger() -> None:
 def test_odd_value_anywhere_is_refused_or_allows_no_stranger() -> None:
     for place in filter(None, places(GOOD)):
         for value in (value for value in ODD_VALUES if value != "\ud800"):  # which UTF-8 has not; ODD_YAML escapes it
-            tree = changed(GOOD, place, lambda node, key, value=value: node.__setitem__(key, value))
+            tree = put(GOOD, place, value)
             policy = read_or_refused(written(tree))
             assert policy is None or not any(policy.names(STRANGER, rpc) for rpc in RPCS), (place, value)
 
