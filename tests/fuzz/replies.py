@@ -17,6 +17,9 @@ from tests.fuzz.examples import MARK
 
 STATUSES = st.one_of(st.sampled_from([200, 200, 200, 400, 400, 403, 404, 409, 429, 500, 503]), st.integers(100, 999))
 CODES = st.one_of(st.sampled_from(sorted(ERROR_TABLE)), st.sampled_from([MARK, f"Forbidden.{MARK}", "", "throttling"]))
+REQUEST_IDS = st.sampled_from(
+    [MARK, f"{MARK} x", f"<{MARK}>", f"{MARK}\r\n", MARK * 10, "caf\u00e9", "", None, 1, [MARK]]
+)
 _DEPTH = 20_000
 
 JSON = st.recursive(
@@ -67,25 +70,24 @@ HEADERS = st.dictionaries(
     ),
     max_size=3,
 )
+ODD_BODIES = [
+    b"",
+    b"<html>" + MARK.encode(),
+    b'{"RequestId": NaN}',
+    b'{"RequestId": "' + MARK.encode() + b'\xff"}',
+    b'{"RequestId": "a", "RequestId": "b", "Code": 1}',
+    b"[" * _DEPTH,
+    b'{"a":' * _DEPTH,
+    b"9" * 6000,
+    b'{"KeyMetadata": ' + b"9" * 6000 + b"}",
+    b" " * 70_000,
+    b"\xef\xbb\xbf{}",
+    gzip.compress(b'{"RequestId": "a"}'),
+]
 BODIES = st.one_of(
     st.binary(max_size=40).map(lambda raw: MARK.encode() + raw),
     JSON.map(lambda value: json.dumps(value).encode()),
-    st.sampled_from(
-        [
-            b"",
-            b"<html>" + MARK.encode(),
-            b'{"RequestId": NaN}',
-            b'{"RequestId": "' + MARK.encode() + b'\xff"}',
-            b'{"RequestId": "a", "RequestId": "b", "Code": 1}',
-            b"[" * _DEPTH,
-            b'{"a":' * _DEPTH,
-            b"9" * 6000,
-            b'{"KeyMetadata": ' + b"9" * 6000 + b"}",
-            b" " * 70_000,
-            b"\xef\xbb\xbf{}",
-            gzip.compress(b'{"RequestId": "a"}'),
-        ]
-    ),
+    st.sampled_from(ODD_BODIES),
 )
 
 
@@ -120,7 +122,7 @@ def any_reply(draw: Callable[[Any], Any], good_body: Mapping[str, Any]) -> Made:
             fields = {
                 "Code": code,
                 "Message": MARK,
-                "RequestId": draw(JSON),
+                "RequestId": draw(REQUEST_IDS),
                 "HttpStatus": draw(STATUSES),
                 "HostId": MARK,
             }
@@ -142,7 +144,7 @@ def _changed(draw: Callable[[Any], Any], body: dict[str, Any]) -> dict[str, Any]
         node = inner if isinstance(inner, dict) and draw(st.booleans()) else body
         name = draw(st.sampled_from([*node, "Code", MARK]))
         if draw(st.booleans()):
-            node[name] = draw(JSON)
+            node[name] = draw(REQUEST_IDS if name == "RequestId" else JSON)
         else:
             node.pop(name, None)
     return body

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from hypothesis import strategies as st
 
 from kms_emulator import Emulator
-from tests.fuzz.replies import HEADERS, JSON, STATUSES, Made, any_reply, proves_it, reply
+from tests.fuzz.replies import HEADERS, JSON, REQUEST_IDS, STATUSES, Made, any_reply, proves_it, reply
 from tests.unit.adapters_kms.support import REQUEST_ID, ScriptedServer, key_body
 
 FIELDS = ["KeyMetadata", "RequestId", "KeyId", "PublicKey", "ImportToken", "TokenExpireTime", "Code"]
@@ -40,9 +40,10 @@ PASS = Step("pass", Made(b"", 0), {}, 200, {})
 def steps(draw: Callable[[Any], Any]) -> Step:
     how = draw(st.sampled_from(["pass", "lose request", "lose reply", "change", "change", "replace"]))
     body = draw(st.sampled_from([key_body(), {"RequestId": REQUEST_ID}]))
-    fields = draw(st.dictionaries(st.sampled_from(FIELDS + INNER), JSON, max_size=2))
-    status = draw(st.one_of(st.just(200), STATUSES))
-    return Step(how, draw(any_reply(body)), fields, status, draw(HEADERS))
+    any_fields = st.dictionaries(st.sampled_from(FIELDS + INNER), JSON, max_size=2)
+    fields = draw(st.one_of(any_fields, REQUEST_IDS.map(lambda request_id: {"RequestId": request_id})))
+    status = draw(st.one_of(st.just(200), st.just(200), STATUSES))
+    return Step(how, draw(any_reply(body)), fields, status, draw(st.one_of(st.just({}), HEADERS)))
 
 
 @st.composite

@@ -4,6 +4,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from keybroker.domain.wrapping import RSAES_OAEP_SHA_256
 from tests.certificates import Authority
 from tests.fuzz.examples import MARK, fuzzed
 from tests.fuzz.judging import IDS, KMS_CODES, judge_text
-from tests.fuzz.replies import Made, any_reply, proves_it, reply
+from tests.fuzz.replies import ODD_BODIES, Made, any_reply, proves_it, reply
 from tests.unit.adapters_kms.support import CMK, KEY_ID, REGION, REQUEST_ID, ScriptedServer, key_body, sends, serving
 
 Call = Callable[[KmsClient, Deadline], object]
@@ -93,6 +94,19 @@ def test_every_operation_of_the_client_is_fuzzed() -> None:
 def test_good_reply_is_read(server: ScriptedServer, client: Callable[[], KmsClient], operation: str) -> None:
     call, body = OPERATIONS[operation]
     assert asked(server, client, call, body, Made(good(body), 200)) is None
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_odd_body_is_an_error_that_tells_what_is_known(
+    server: ScriptedServer, client: Callable[[], KmsClient], operation: str
+) -> None:
+    call, body = OPERATIONS[operation]
+    for odd, status in product(ODD_BODIES, (200, 400, 500)):
+        made = Made(reply(status, {}, odd), status)
+        error = asked(server, client, call, body, made)
+        assert error is not None
+        assert not error.committed_nothing
+        judge(error, made, creates=operation == "CreateKey")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

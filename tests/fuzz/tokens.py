@@ -103,6 +103,10 @@ def mutations(draw: Callable[[Any], Any]) -> str:
     return "".join(token)
 
 
+SUBJECTS = st.one_of(
+    JSON, st.text(max_size=4), st.sampled_from(["a\nb", "a\x00", "\u202ea", "x" * 512, "x" * 513, " ", GOOD_SUBJECT])
+)
+CLAIMS = st.sampled_from(["iss", "aud", "iat", "nbf", "exp", "jti", MARK])
 FORGED_HEADERS = st.fixed_dictionaries(
     {"alg": st.one_of(st.sampled_from([*KEYS, "none", "None", "HS256", "RS512", "ES384"]), JSON)},
     optional={
