@@ -9,7 +9,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 VARIABLE = "KEYBROKER_FUZZ_EXAMPLES"
-FEW = 100
+FEW = 80
 MARK = "qzmark71fd"
 """Stands in whatever is made up, so that it is found where it must not be. Good for a key id, an alias, a RequestId."""
 
