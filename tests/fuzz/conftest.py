@@ -39,9 +39,9 @@ class Target:
 
     def is_well(self, token: str = "") -> bool:
         """It serves health and a good call, and has met nothing that nobody foresaw."""
-        health = self._health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        health = self._health.Check(health_pb2.HealthCheckRequest(), timeout=20)
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        answer = self.stub.DescribeKey(pb.DescribeKeyRequest(key_id=self.known_key), timeout=5, metadata=metadata)
+        answer = self.stub.DescribeKey(pb.DescribeKeyRequest(key_id=self.known_key), timeout=20, metadata=metadata)
         unforeseen = [line for line in self.log if line["event"] == "unforeseen" or line.get("exceptions")]
         assert unforeseen == []
         return bool(health.status == health_pb2.HealthCheckResponse.SERVING and answer.key.key_id == self.known_key)
