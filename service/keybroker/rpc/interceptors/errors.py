@@ -1,7 +1,7 @@
 """Outermost: what leaves the server as an error is one of ours. A security control.
 
 grpc sends the text of an exception that escapes a servicer to the client. Here every BrokerError becomes its status,
-and anything else becomes INTERNAL with a correlation id that leads to the log.
+and anything else becomes INTERNAL. Whatever is INTERNAL has a correlation id that leads to the log.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from grpc import aio
 
-from keybroker.domain.errors import BrokerError, Reason
+from keybroker.domain.errors import BrokerError, Code, Reason
 from keybroker.rpc.call import CURRENT_CALL
 from keybroker.rpc.interceptors.unary import Context, Handler, UnaryInterceptor
 from keybroker.rpc.status import code_of, message_of, trailing_metadata
@@ -26,11 +26,22 @@ class ErrorsInterceptor(UnaryInterceptor):
         except aio.AbortError:
             raise  # a status that a servicer of grpc's own has set
         except BrokerError as error:
-            failure = error
+            failure = _correlated(error) if error.rule.code is Code.INTERNAL else error
         except Exception as error:  # noqa: BLE001  # nothing foreign may pass
             failure = unforeseen(method, error)
         await context.abort(code_of(failure), message_of(failure), trailing_metadata(failure))
         raise AssertionError("abort raises")
+
+
+def _correlated(error: BrokerError) -> BrokerError:
+    """The error with the call's correlation id. Another one: calls that waited for the same read share an error."""
+    call = CURRENT_CALL.get(None)
+    return BrokerError(
+        error.reason,
+        error.message,
+        metadata=error.metadata | {"correlation_id": call.correlation_id if call else ""},
+        retry_after_seconds=error.retry_after_seconds,
+    )
 
 
 def unforeseen(method: str, error: Exception) -> BrokerError:
