@@ -13,6 +13,7 @@ Source: mmap(2), mlock(2), madvise(2).
 import ctypes
 import sys
 import threading
+from typing import Never
 
 SLOT_BYTES = 128
 _PAGE_BYTES = 4096
@@ -32,7 +33,7 @@ _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class Slot:
-    """Memory of one secret. `secret` is the bytes object in it while the slot is taken."""
+    """Memory of one secret. `secret` is the bytes object in it while the slot is taken. It can't be pickled."""
 
     __slots__ = ("_address", "secret")
 
@@ -58,6 +59,9 @@ class Slot:
         if self.secret is not None:
             ctypes.memset(self._address + _HEADER_BYTES, 0, len(self.secret))
             self.secret = None
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a slot of secret memory can't be copied or pickled")
 
 
 class SecretMemory:

@@ -6,7 +6,7 @@ import protocol), so their caller decides. Source: contract 1.12 (traps) and 3.4
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 class Answer:
     """A success reply: its JSON object and its Date."""
 
-    body: replies.Body
+    body: replies.Body = field(repr=False)  # it may hold an import token
     date: datetime | None
 
 

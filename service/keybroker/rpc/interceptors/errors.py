@@ -1,23 +1,45 @@
 """Outermost: what leaves the server as an error is one of ours. A security control.
 
-grpc sends the text of an exception that escapes a servicer to the client. Here every BrokerError becomes its status,
-and anything else becomes INTERNAL. Whatever is INTERNAL has a correlation id that leads to the log.
+grpc sends the text of an exception that escapes a servicer, or an interceptor, to the client. Here every BrokerError
+becomes its status, and anything else becomes INTERNAL. Whatever is INTERNAL has a correlation id that leads to the log.
+If telling fails too, the client hears that and no more.
 """
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Never
 
+import grpc
 import structlog
 from grpc import aio
 
 from keybroker.domain.errors import BrokerError, Code, Reason
 from keybroker.rpc.call import CURRENT_CALL
-from keybroker.rpc.interceptors.unary import Context, Handler, UnaryInterceptor
-from keybroker.rpc.status import code_of, message_of, trailing_metadata
+from keybroker.rpc.interceptors.unary import Context, Handler, MethodHandler, UnaryInterceptor
+from keybroker.rpc.status import TrailingMetadata, code_of, message_of, trailing_metadata
 from keybroker.telemetry.logs import exception_chain
+
+_UNTOLD = "Something unforeseen happened, and the broker failed to say what."
 
 
 class ErrorsInterceptor(UnaryInterceptor):
     """Turns every exception into a status in our words."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["MethodHandler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "MethodHandler | None":
+        """Called by grpc for each RPC. The interceptors within are asked here, and may fail."""
+        try:
+            return await super().intercept_service(continuation, handler_call_details)
+        except Exception as error:  # noqa: BLE001  # nothing foreign may pass
+            status = _status_of(handler_call_details.method, error)
+
+        async def refuse(request: object, context: Context) -> Never:  # noqa: ARG001  # grpc passes the request
+            await context.abort(*status)
+            raise AssertionError("abort raises")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
 
     async def around(self, method: str, inner: Handler, request: Any, context: Context) -> Any:  # noqa: ANN401
         """Calls the handler; aborts with a status where it raises."""
@@ -25,12 +47,20 @@ class ErrorsInterceptor(UnaryInterceptor):
             return await inner(request, context)
         except aio.AbortError:
             raise  # a status that a servicer of grpc's own has set
-        except BrokerError as error:
-            failure = _correlated(error) if error.rule.code is Code.INTERNAL else error
         except Exception as error:  # noqa: BLE001  # nothing foreign may pass
-            failure = unforeseen(method, error)
-        await context.abort(code_of(failure), message_of(failure), trailing_metadata(failure))
+            status = _status_of(method, error)
+        await context.abort(*status)
         raise AssertionError("abort raises")
+
+
+def _status_of(method: str, error: Exception) -> tuple[grpc.StatusCode, str, TrailingMetadata]:
+    try:
+        failure = error if isinstance(error, BrokerError) else unforeseen(method, error)
+        if failure.rule.code is Code.INTERNAL:
+            failure = _correlated(failure)
+        return code_of(failure), message_of(failure), trailing_metadata(failure)
+    except Exception:  # noqa: BLE001  # not even what goes wrong in telling it
+        return grpc.StatusCode.INTERNAL, _UNTOLD, ()
 
 
 def _correlated(error: BrokerError) -> BrokerError:

@@ -1,0 +1,115 @@
+"""A broker in this process for one call, over real gRPC, and all that is told and written of the call."""
+
+import asyncio
+import io
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from grpc import aio
+from prometheus_client import generate_latest
+
+from keybroker.adapters.entropy.system import SystemEntropy
+from keybroker.adapters.kms.credentials import Credentials
+from keybroker.app import App
+from keybroker.ledger_store import open_ledger
+from keybroker.settings import Settings, parse_settings
+from keybroker.telemetry.logs import configure_logs
+from kms_emulator import Emulator
+from tests.canaries.brokers import CALLER, Estate
+from tests.canaries.caller import SERVICE
+from tests.canaries.strikes import Strike, Watch, tracing
+
+SECONDS = 0.8
+Tracer = Watch | Strike
+
+
+class KeptEntropy(SystemEntropy):
+    """Keeps what it gave, which no source may."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def fill(self, buffer: memoryview) -> None:
+        super().fill(buffer)
+        self.given.append(bytes(buffer))
+
+
+@dataclass
+class Outcome:
+    """What came of a call: to its caller (first the answer, or the message of the error), to the log, to the metrics."""
+
+    code: str
+    told: bytes
+    told_first: bytes
+    written: str
+    metrics: bytes
+
+
+class OneCall:
+    """Makes calls, each to a broker of its own on one ledger: `call` does it while `tracer` is told of every function."""
+
+    def __init__(self, emulator: Emulator, estate: Estate) -> None:
+        self.entropy = KeptEntropy()
+        self.bearer = estate.planted.text("bearer token", estate.issuer.token(CALLER))
+        self._key = estate.access_key
+        self._settings = _settings(emulator, estate)
+
+    def call(
+        self, method: str, request: Any, tracer: Tracer | None = None, *, at: Callable[[str], None] | None = None
+    ) -> Outcome:
+        """One RPC. The log is what `keybroker serve` would write at DEBUG."""
+        log = io.StringIO()
+        stderr, sys.stderr = sys.stderr, log
+        configure_logs("DEBUG")
+        try:
+            app = App(self._settings, entropy=self.entropy, credentials=self._credentials, at=at)
+            open_ledger(app._ledger)
+            code, first, rest = asyncio.run(self._called(app, method, request, tracer))
+        finally:
+            sys.stderr = stderr
+            structlog.reset_defaults()
+        metrics = generate_latest(app.metrics.registry)
+        app._ledger.close()
+        for kms in app._instances.values():
+            kms.close()
+        return Outcome(code, b"\n".join([first, *rest]), first, log.getvalue(), metrics)
+
+    def _credentials(self) -> Credentials:
+        return Credentials(self._key.access_key_id, self._key.access_key_secret, self._key.security_token)
+
+    async def _called(
+        self, app: App, method: str, request: Any, tracer: Tracer | None
+    ) -> tuple[str, bytes, list[bytes]]:
+        port = await app._grpc.start("127.0.0.1:0", None)
+        try:
+            async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                rpc = channel.unary_unary(f"/{SERVICE.full_name}/{method}")
+                metadata = (("authorization", f"Bearer {self.bearer}"),)
+                with tracing(tracer) if tracer else nullcontext():
+                    return await _outcome(rpc(request.SerializeToString(), timeout=SECONDS, metadata=metadata))
+        finally:
+            await app._grpc.drain(1.0, wait_until_idle=app._workers.wait_until_idle)
+            app._workers.close()
+
+
+async def _outcome(rpc: Any) -> tuple[str, bytes, list[bytes]]:
+    try:
+        response, code = await rpc, grpc.StatusCode.OK
+    except aio.AioRpcError as error:
+        response, code = (error.details() or "").encode(), error.code()
+    metadata = [*await rpc.initial_metadata(), *await rpc.trailing_metadata()]
+    return code.name, response, [value if isinstance(value, bytes) else value.encode() for _, value in metadata]
+
+
+def _settings(emulator: Emulator, estate: Estate) -> Settings:
+    """Without TLS and an HSM. The CAs are not those of the system: to load them takes longer than a call."""
+    settings = estate.configuration(emulator.endpoint, "http://127.0.0.1:9")
+    del settings["server"]["tls"], settings["entropy"], settings["audit"], settings["kms"]["instances"]["by-uri"]
+    del settings["kms"]["instances"]["by-proxy"]
+    settings["kms"]["instances"]["main"]["ca_bundle_file"] = estate.write("ca.crt", estate.authority.pem)
+    return parse_settings(settings)
