@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 import re
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -337,6 +338,16 @@ def test_verify_without_its_libraries_names_the_extra(
     monkeypatch.setitem(sys.modules, "jwt", None)
     assert main(["receipt", "verify", saved(tmp_path, GOOD), "--jwks", jwks]) == 2
     assert "pip install 'keybroker[receipts]'" in capsys.readouterr().err
+
+
+def test_other_commands_need_neither_library() -> None:
+    """The bare install has gRPC and protobuf."""
+    code = (
+        "import sys; sys.modules['jwt'] = sys.modules['cryptography'] = None; "
+        "from kbctl.__main__ import build_parser; build_parser(); print('built')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "built\n"
 
 
 def test_receipt_alone_is_no_command(capsys: Any) -> None:

@@ -43,3 +43,8 @@ def test_generator_that_is_not_seeded_yet_is_unavailable(monkeypatch: pytest.Mon
     with pytest.raises(BrokerError, match="not seeded yet") as caught:
         SystemEntropy().check()
     assert caught.value.reason is Reason.ENTROPY_UNAVAILABLE
+
+
+def test_its_output_is_not_said_to_be_tested() -> None:
+    """The kernel's own tests are the kernel's to tell of (docs/entropy.md)."""
+    assert not SystemEntropy().is_health_tested
