@@ -62,10 +62,11 @@ bench: $(DEV) ## Measures imports against the emulator, beside the vendor's SDK 
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.quotas
 
-soak: $(DEV) ## Long runs of what must hold whatever fails: crashes at random moments, the state machine, the model
+soak: $(DEV) ## Long runs of what must hold whatever fails: crashes at random moments, the state machine, the model, fuzzing
 	$(BIN)/python -m tests.soak
 	$(BIN)/python -m tests.model
 	KEYBROKER_OUTAGE_SECONDS=60 $(BIN)/pytest -n0 --timeout 300 tests/integration/test_outage.py
+	KEYBROKER_FUZZ_EXAMPLES=1500 $(BIN)/pytest -n 2 --timeout 900 tests/fuzz
 
 lock: $(DEV) ## Renews the lock files
 	$(BIN)/uv pip compile -q -U --generate-hashes --no-emit-index-url --no-header --no-annotate \

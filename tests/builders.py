@@ -1,7 +1,7 @@
 """Builders with overridable defaults for what tests need again and again."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -10,6 +10,7 @@ from keybroker.adapters.ledger.sealing import random_keyring
 from keybroker.adapters.ledger.sqlite import SqliteLedger
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
 from keybroker.domain.attempt import Attempt
+from keybroker.domain.audit import AuditEvent, after
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import CmkName, KeyReference, NewKey
@@ -52,6 +53,7 @@ class CountingEntropy:
     """Distinct, recognisable bytes; `filled` holds the lengths asked for. `failure` stands for a source that fails."""
 
     name = "os"
+    is_health_tested = False
 
     def __init__(self) -> None:
         self.filled: list[int] = []
@@ -69,6 +71,24 @@ class CountingEntropy:
         buffer[:] = bytes((len(self.filled) * 37 + place) % 256 for place in range(len(buffer)))
 
 
+class FakeAuditLog:
+    """The events that were written. `failure` stands for a log that can't be."""
+
+    def __init__(self) -> None:
+        self.events: list[AuditEvent] = []
+        self.failure: BrokerError | None = None
+
+    def write(self, events: Sequence[AuditEvent]) -> str:
+        if self.failure:
+            raise self.failure
+        self.events += events
+        return f"{len(self.events):064x}"
+
+    def told(self, *names: str) -> list[tuple[object, ...]]:
+        """The named fields of each event; None where it has none."""
+        return [tuple(event.fields.get(name) for name in names) for event in self.events]
+
+
 @dataclass
 class World:
     """The use cases over one fake KMS and a ledger in memory.
@@ -82,11 +102,15 @@ class World:
     allow_foreign_tokens: bool = False
     cache_size: int = 100
     expiry_margin_seconds: float = 300.0
+    audit: FakeAuditLog | None = None
+    receipt: Callable[[Attempt], str] = lambda _: ""
     at: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self.kms = FakeKms(clock=self.clock)
-        self.ledger = SqliteLedger(keyring=random_keyring(), clock=self.clock)
+        self.ledger = SqliteLedger(
+            keyring=random_keyring(), clock=self.clock, **({"to_audit": after} if self.audit else {})
+        )
         self.ledger.connect()
         self.parameters_requests: list[str] = []
         self.resolved_late: list[Attempt] = []
@@ -100,7 +124,14 @@ class World:
 
     def restart(self) -> None:
         """Forgets what a process forgets."""
-        ports = Ports(instances=[self.kms], ledger=self.ledger, clock=self.clock, entropy=self.entropy)
+        ports = Ports(
+            instances=[self.kms],
+            ledger=self.ledger,
+            clock=self.clock,
+            entropy=self.entropy,
+            audit=self.audit,
+            receipt=self.receipt,
+        )
         listeners = Listeners(
             parameters_requested=lambda result: self.parameters_requests.append(result.value),
             resolved_late=self.resolved_late.append,
@@ -117,6 +148,7 @@ class World:
         self.import_wrapped = self.assembly.import_wrapped_key_material
         self.create = self.assembly.create_external_key
         self.recovery = self.assembly.recovery
+        self.trail = self.assembly.trail
 
     def _tell(self, place: str) -> None:
         """What `at` is at that moment."""

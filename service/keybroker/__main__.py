@@ -1,4 +1,4 @@
-"""The command `keybroker`: serve, check-config, demo, probe-kms, version."""
+"""The command `keybroker`: serve, check-config, policy, audit, receipt, demo, probe-kms, version."""
 
 import argparse
 import asyncio
@@ -9,13 +9,23 @@ from pathlib import Path
 
 from keybroker import __version__
 from keybroker.app import App, serve
+from keybroker.audit_command import add_audit_parser
 from keybroker.domain.errors import BrokerError
 from keybroker.domain.secret_memory import MEMORY
 from keybroker.policy_explain import add_policy_command
 from keybroker.probe.command import add_probe_parser
 from keybroker.process_hardening import protect_from_dumps
+from keybroker.receipt_command import add_receipt_command
+from keybroker.receipt_keys import receipt_key
 from keybroker.self_tests import SelfTestFailed
-from keybroker.settings import ConfigurationError, EntropySettings, LedgerSettings, Settings, load_settings
+from keybroker.settings import (
+    ConfigurationError,
+    EntropySettings,
+    LedgerSettings,
+    ReceiptSettings,
+    Settings,
+    load_settings,
+)
 from keybroker.telemetry.logs import configure_logs, exception_chain
 
 EXIT_FAILED = 1
@@ -58,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--config", type=Path, metavar="FILE", help="configuration, YAML")
     checking.set_defaults(run=_check_config)
     add_policy_command(commands)
+    add_audit_parser(commands)
+    add_receipt_command(commands)
     demo = commands.add_parser("demo", help="import a key of each size into an embedded KMS and show each step")
     demo.set_defaults(run=_demo)
     add_probe_parser(commands)
@@ -81,7 +93,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _harden(settings: Settings) -> None:
     """Before the first secret is read."""
     MEMORY.exclude_from_dumps = settings.hardening.dump_protection
-    MEMORY.prepare()
+    MEMORY.prepare(settings.server.max_concurrent_calls)
     if settings.hardening.dump_protection:
         protect_from_dumps()
 
@@ -128,6 +140,7 @@ def _check_config(options: argparse.Namespace) -> int:
         print(f"KMS instance {name}{default}: {instance.dkms_instance_id} at {instance.endpoint}")
     print(f"Ledger: {_ledger(settings.ledger)}")
     print(f"Randomness: {_entropy(settings.entropy)}")
+    print(f"Receipts: {_receipts(settings.receipts)}")
     for warning in _warnings(settings.ledger):
         print(f"keybroker: warning: {warning}", file=sys.stderr)
     return 0
@@ -145,6 +158,11 @@ def _entropy(settings: EntropySettings) -> str:
     if settings.pkcs11 is None:
         return "the operating system's"
     return f"token {settings.pkcs11.token_label} of {settings.pkcs11.module_file} (not asked now)"
+
+
+def _receipts(settings: ReceiptSettings) -> str:
+    key = receipt_key(settings)
+    return "none" if key is None else f"signed with key {key.kid}"
 
 
 def _ledger(settings: LedgerSettings) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 
@@ -14,15 +13,16 @@ from keybroker.adapters.clock import SystemClock
 from keybroker.adapters.kms.client import KmsClient
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.assembly import Assembly, Choices, Listeners, Ports
+from keybroker.audit_store import close_audit_log, make_audit_log, open_audit_log
 from keybroker.domain.attempt import Attempt
-from keybroker.domain.errors import BrokerError
 from keybroker.domain.secret_memory import MEMORY
-from keybroker.entropy_choice import make_entropy
+from keybroker.entropy_choice import look_at, make_entropy
 from keybroker.kms_credentials import credentials_source
 from keybroker.kms_guards import KmsGuards
 from keybroker.ledger_store import make_ledger, open_ledger
 from keybroker.ports import Clock, EntropySource
 from keybroker.process_hardening import Hardening
+from keybroker.receipt_keys import receipt_key, receipt_maker
 from keybroker.recovery_thread import RecoveryThread
 from keybroker.rpc.access import AccessControl
 from keybroker.rpc.handlers import Handlers, UseCases
@@ -88,10 +88,12 @@ class App:
         }
         self._workers = Workers(limit=settings.server.max_concurrent_calls)
         meter = ImportMeter(metrics=self.metrics)
-        self._ledger = make_ledger(settings.ledger, clock=clock)
+        self._ledger = make_ledger(settings.ledger, clock=clock, audited=settings.audit.is_on)
+        self._audit = make_audit_log(settings.audit, clock=clock)
         self._entropy = entropy or make_entropy(settings.entropy)
+        self._receipt_key = receipt_key(settings.receipts)
         self._assembly = assembly = self._assembled(clock, self._entropy, meter, at)
-        self._recovery = RecoveryThread(recovery=assembly.recovery, prune=self._prune)
+        self._recovery = RecoveryThread(recovery=assembly.recovery, trail=assembly.trail, prune=self._prune)
         access = access_control(settings, clock=clock, on_reload=self.metrics.reloaded)
         handlers = Handlers(
             instances=self._instances,
@@ -135,10 +137,12 @@ class App:
         answer is no reason not to start: imports say so until it does.
         """
         server = self._settings.server
-        run_self_tests()
-        with suppress(BrokerError):
-            await asyncio.to_thread(self._entropy.check)
+        run_self_tests(self._receipt_key)
+        await asyncio.to_thread(look_at, self._entropy)
         open_ledger(self._ledger)
+        if self._audit is not None:
+            open_audit_log(self._audit, last_head=self._ledger.audit_head())
+            await asyncio.to_thread(self._assembly.trail.take_over)
         try:
             self.http_port = self._http.start()
         except OSError as error:
@@ -166,6 +170,8 @@ class App:
         )
         await asyncio.to_thread(self._workers.close)
         await asyncio.to_thread(self._recovery.stop, _TIME_TO_FINISH_SECONDS)
+        if self._audit is not None:
+            close_audit_log(self._audit)
         self._ledger.close()
         for kms in self._instances.values():
             kms.close()
@@ -182,7 +188,14 @@ class App:
             self.metrics.parameters_requests.labels(result.value).inc()
 
         assembly = Assembly(
-            Ports(instances=list(self._instances.values()), ledger=self._ledger, clock=clock, entropy=entropy),
+            Ports(
+                instances=list(self._instances.values()),
+                ledger=self._ledger,
+                clock=clock,
+                entropy=entropy,
+                audit=self._audit,
+                receipt=receipt_maker(self._receipt_key, clock=clock),
+            ),
             _choices(self._settings.imports, self._settings.server.max_deadline_seconds),
             Listeners(
                 parameters_requested=requested,
@@ -199,8 +212,14 @@ class App:
             "version": __version__,
             "kms_last_calls": upstream.summary(),
             "hardening": self._hardening.state(),
+            "audit": self._audit_state(),
         }
         return self._serving and self._hardening.is_as_required(), details
+
+    def _audit_state(self) -> str:
+        if self._audit is None:
+            return "off"
+        return "failing" if self._assembly.trail.failing else "on"
 
     def _prune(self) -> None:
         heard = self._assembly.keys.newest_date

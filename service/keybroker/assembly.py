@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from keybroker.domain.attempt import Attempt
-from keybroker.ports import Clock, EntropySource, Kms, Ledger
+from keybroker.ports import AuditLog, Clock, EntropySource, Kms, Ledger
 from keybroker.usecases.carry_on import CarryOn
 from keybroker.usecases.claims import Claims
 from keybroker.usecases.create_external_key import CreateExternalKey
@@ -27,6 +27,7 @@ from keybroker.usecases.recovery import Recovery
 from keybroker.usecases.rows import Rows, Warn
 from keybroker.usecases.settling import Settling
 from keybroker.usecases.take_cmk import TakeCmk
+from keybroker.usecases.trail import Trail
 
 
 def _nothing(_: object) -> None:
@@ -62,12 +63,14 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """What the use cases stand on."""
+    """What the use cases stand on. `receipt` signs what an IMPORTED row says; without a key it is empty."""
 
     instances: Sequence[Kms]
     ledger: Ledger
     clock: Clock
     entropy: EntropySource
+    audit: AuditLog | None = None
+    receipt: Callable[[Attempt], str] = lambda _: ""
 
 
 class Assembly:
@@ -83,13 +86,14 @@ class Assembly:
         self.obtain = ObtainImportParameters(cache=self.cache, on_request=listeners.parameters_requested)
         self.keys = Keys(clock=clock)
         self.claims = Claims()
-        self.rows = Rows(ledger=ports.ledger, at=listeners.at, warn=listeners.warn)
+        self.trail = Trail(outbox=ports.ledger, log=ports.audit)
+        self.rows = Rows(ledger=ports.ledger, at=listeners.at, warn=listeners.warn, trail=self.trail)
         self._settling = Settling()
         self._prover = Prover(enabled=choices.prove)
-        self.manage_keys = ManageKeys(keys=self.keys, cache=self.cache)
+        self.manage_keys = ManageKeys(keys=self.keys, cache=self.cache, trail=self.trail)
         self._embargo = Embargo(ledger=ports.ledger, settling=self._settling)
         self.take = TakeCmk(rows=self.rows, keys=self.keys, obtain=self.obtain, embargo=self._embargo)
-        self.carry_on = self._carry_on(self.rows, clock, choices)
+        self.carry_on = self._carry_on(self.rows, ports, choices)
         self.create = self._create(self.rows, clock, choices)
         self.get_import = GetImport(ledger=ports.ledger)
         self._imports(ports, choices)
@@ -134,27 +138,34 @@ class Assembly:
 
     def _recovery(self, ports: Ports, choices: Choices, listeners: Listeners) -> Recovery:
         """The recovery writes rows of its own, so that what it brings to an end is counted there."""
-        rows = Rows(ledger=ports.ledger, at=listeners.at, on_finished=listeners.resolved_late, warn=listeners.warn)
+        rows = Rows(
+            ledger=ports.ledger,
+            at=listeners.at,
+            on_finished=listeners.resolved_late,
+            warn=listeners.warn,
+            trail=self.trail,
+        )
         return Recovery(
             instances=ports.instances,
             rows=rows,
             claims=self.claims,
-            carry_on=self._carry_on(rows, ports.clock, choices),
+            carry_on=self._carry_on(rows, ports, choices),
             create=self._create(rows, ports.clock, choices),
             settling=self._settling,
             clock=ports.clock,
             longest_call_seconds=choices.longest_call_seconds,
         )
 
-    def _carry_on(self, rows: Rows, clock: Clock, choices: Choices) -> CarryOn:
+    def _carry_on(self, rows: Rows, ports: Ports, choices: Choices) -> CarryOn:
         return CarryOn(
             rows=rows,
             keys=self.keys,
             obtain=self.obtain,
             prover=self._prover,
             settling=self._settling,
-            clock=clock,
+            clock=ports.clock,
             sole_importer=choices.sole_importer,
+            receipt=ports.receipt,
         )
 
     def _create(self, rows: Rows, clock: Clock, choices: Choices) -> CreateSafely:

@@ -8,19 +8,24 @@ from pathlib import Path
 from keybroker.adapters.ledger.files import LedgerFileError, check_private
 from keybroker.adapters.ledger.sealing import KEY_BYTES, Keyring, random_keyring
 from keybroker.adapters.ledger.sqlite import SqliteLedger
+from keybroker.domain.audit import after
 from keybroker.ports import Clock
 from keybroker.secret_files import SecretFiles
 from keybroker.settings import ConfigurationError, LedgerSettings
 
 
-def make_ledger(settings: LedgerSettings, *, clock: Clock) -> SqliteLedger:
-    """The ledger, to be opened by open_ledger(). Reads the key files. Raises ConfigurationError."""
+def make_ledger(settings: LedgerSettings, *, clock: Clock, audited: bool = False) -> SqliteLedger:
+    """The ledger, to be opened by open_ledger(). Reads the key files. Raises ConfigurationError.
+
+    `audited`: it keeps what the audit log has to be told.
+    """
     return SqliteLedger(
         keyring=_keyring(settings),
         clock=clock,
         file=settings.file,
         mark_file=settings.mark_file,
         tombstones_kept=timedelta(days=settings.tombstone_days),
+        **({"to_audit": after} if audited else {}),
     )
 
 

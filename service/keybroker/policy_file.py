@@ -8,7 +8,7 @@ from keybroker import strict_yaml
 from keybroker.domain.key_spec import AES_128, AES_192, AES_256
 from keybroker.domain.policy import Pattern, Policy, Rule
 from keybroker.domain.wrapping import WRAPPING_ALGORITHMS
-from keybroker.settings import ConfigurationError
+from keybroker.settings import ConfigurationError, wording
 
 Rpc = Literal[
     "ImportExternalKey",
@@ -99,8 +99,7 @@ def parse_policy(content: bytes) -> Policy:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         lines = [
-            f"policy.{'.'.join(map(str, problem['loc']))}: "
-            + ("unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, "))
+            f"{'.'.join(map(str, ('policy', *problem['loc'])))}: {wording(problem['type'], problem['msg'])}"
             for problem in problems
         ]
         raise ConfigurationError("\n".join(lines)) from None

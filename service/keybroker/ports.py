@@ -48,6 +48,10 @@ class EntropySource(Protocol):
     def name(self) -> str:
         """What each import records: "os" or "pkcs11"."""
 
+    @property
+    def is_health_tested(self) -> bool:
+        """Whether what `fill` gives has passed the broker's own health tests; recorded too."""
+
     def check(self) -> None:
         """Returns if the source can be expected to answer. Generates nothing that is used."""
 
@@ -147,7 +151,31 @@ class Restored:
     at: datetime | None = None
 
 
-class Ledger(Protocol):
+@dataclass(frozen=True, slots=True)
+class DueEvent:
+    """An event that the audit log has still to be told. `sequence` grows; it is the ledger's."""
+
+    sequence: int
+    event: AuditEvent
+
+
+class AuditOutbox(Protocol):
+    """The part of the ledger that keeps what the audit log has still to be told. Raises LEDGER_UNAVAILABLE."""
+
+    def audit_due(self, *, after: int = 0) -> Sequence[DueEvent]:
+        """The events that are due, in the order in which they became it, of those with a later sequence."""
+
+    def put_audit_due(self, event: AuditEvent, *, held: bool = False) -> None:
+        """Keeps an event, or what it has become; a held one is not due before release_held_audit()."""
+
+    def drop_audit_due(self, ids: Sequence[str], *, head: str) -> None:
+        """Forgets events that the audit log has; `head` is the hash of its last line."""
+
+    def release_held_audit(self) -> None:
+        """What a process that has ended had held is due."""
+
+
+class Ledger(AuditOutbox, Protocol):
     """Durable rows, each written by compare-and-set on its version. A write has reached the disk when it returns.
 
     A row that can't be read raises BrokerError LEDGER_RECORD_UNREADABLE for whoever asks for its request or its CMK.

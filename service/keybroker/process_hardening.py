@@ -1,7 +1,8 @@
 """What the process asks of the system so that its memory stays its own, and what came of it.
 
-`protect_from_dumps` is called once, before the first secret is read: no core file (RLIMIT_CORE), and not dumpable,
-which also keeps core handlers that ignore the limit, and every other process without CAP_SYS_PTRACE, from its memory.
+`protect_from_dumps` is called once, by `serve` and `probe-kms`, before the first secret is read: no core file
+(RLIMIT_CORE), and not dumpable, which also keeps core handlers that ignore the limit, and every other process without
+CAP_SYS_PTRACE, from its memory.
 Key material itself is locked and left out of core images by domain/secret_memory.py.
 Source: core(5), PR_SET_DUMPABLE(2const), proc_swaps(5), proc_pid_status(5).
 """

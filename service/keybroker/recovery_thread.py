@@ -2,22 +2,25 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
 from keybroker.domain.errors import BrokerError
 from keybroker.telemetry.logs import exception_chain
 from keybroker.usecases.recovery import Recovery
+from keybroker.usecases.trail import Trail
 
 _PAUSE_SECONDS = 1.0
 _PRUNE_EVERY_PASSES = 60
 
 
 class RecoveryThread:
-    """Passes of the recovery, a second apart. `prune` is called now and then."""
+    """Passes of the recovery, a second apart, after each what is due to the audit log; `prune` now and then."""
 
-    def __init__(self, *, recovery: Recovery, prune: Callable[[], None]) -> None:
+    def __init__(self, *, recovery: Recovery, trail: Trail, prune: Callable[[], None]) -> None:
         self._recovery = recovery
+        self._trail = trail
         self._prune = prune
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
@@ -31,6 +34,7 @@ class RecoveryThread:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(seconds)
+        self._tell_audit()
 
     def _run(self) -> None:
         passes = 0
@@ -43,5 +47,12 @@ class RecoveryThread:
                 structlog.get_logger().warning("recovery goes on later", reason=error.reason.value)
             except Exception as error:  # noqa: BLE001  # it must go on, whatever one pass meets
                 structlog.get_logger().error("recovery failed", exceptions=exception_chain(error))
+            self._tell_audit()
             passes += 1
             self._stopping.wait(_PAUSE_SECONDS)
+
+    def _tell_audit(self) -> None:
+        """What is due is written, and what was written is let go of by the ledger."""
+        self._trail.deliver()
+        with suppress(BrokerError):  # LEDGER_UNAVAILABLE: at the next pass
+            self._trail.tidy()

@@ -11,6 +11,7 @@ import pytest
 from keybroker.adapters.ledger.sealing import random_keyring
 from keybroker.adapters.ledger.sqlite import SqliteLedger
 from keybroker.domain.attempt import HOLDS_CMK, TERMINAL, UNFINISHED, Creation, HandedOut, Kind, State
+from keybroker.domain.audit import AuditEvent
 from keybroker.domain.external_key import CmkName
 from keybroker.domain.key_spec import AES_256
 from keybroker.ports import CmkHeld, Ledger, RequestKnown, StaleVersion
@@ -359,3 +360,52 @@ def test_repr_of_a_row_shows_neither_token_nor_blob(ledger: Ledger) -> None:
     shown = repr(ledger.find("jwt:caller", "request-1")) + repr(ledger) + repr(ledger.unfinished())
     assert TOKEN not in shown
     assert "canary" not in shown
+
+
+def event(event_id: str, **fields: str | int | bool) -> AuditEvent:
+    return AuditEvent(event_id, {"event": "after", **fields})
+
+
+def due_ids(ledger: Ledger, after: int = 0) -> list[str]:
+    return [one.event.id for one in ledger.audit_due(after=after)]
+
+
+def test_event_is_due_as_it_was_put_until_it_is_dropped(ledger: Ledger) -> None:
+    first, second = event("first", outcome="DONE", sends=3, known=True), event("second")
+    ledger.put_audit_due(first)
+    ledger.put_audit_due(second)
+    assert [one.event for one in ledger.audit_due()] == [first, second]
+    ledger.drop_audit_due(["first", "never put"], head="ab" * 32)
+    assert due_ids(ledger) == ["second"]
+    assert ledger.audit_head() == "ab" * 32
+
+
+def test_drop_without_a_head_keeps_the_one_that_is_known(ledger: Ledger) -> None:
+    ledger.drop_audit_due([], head="ab" * 32)
+    ledger.drop_audit_due([], head="")
+    assert ledger.audit_head() == "ab" * 32
+
+
+def test_events_that_are_due_can_be_asked_for_from_where_one_had_come(ledger: Ledger) -> None:
+    for name in ("first", "second", "third"):
+        ledger.put_audit_due(event(name))
+    sequence = ledger.audit_due()[1].sequence
+    assert due_ids(ledger, sequence) == ["third"]
+
+
+def test_event_that_is_put_again_is_the_newer_and_comes_later(ledger: Ledger) -> None:
+    ledger.put_audit_due(event("first", outcome="UNKNOWN"))
+    ledger.put_audit_due(event("second"))
+    ledger.put_audit_due(event("first", outcome="DONE"))
+    assert due_ids(ledger) == ["second", "first"]
+    assert ledger.audit_due()[1].event.fields["outcome"] == "DONE"
+
+
+def test_held_event_is_due_once_it_is_released_or_put_anew(ledger: Ledger) -> None:
+    ledger.put_audit_due(event("released"), held=True)
+    ledger.put_audit_due(event("settled"), held=True)
+    ledger.put_audit_due(event("settled"))
+    assert due_ids(ledger) == ["settled"]
+    sequence = ledger.audit_due()[-1].sequence
+    ledger.release_held_audit()
+    assert due_ids(ledger, sequence) == ["released"]

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.deploy.manifests import ROOT
+from tests.deploy.rules.overlays import SMALLEST_LOCKABLE_BYTES
 
 # No systemd, no registry, no bridge: what a container in a virtual machine of a CI offers.
 CONFIGURATION = """
 [containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024", "memlock={lockable}:{lockable}"]
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
@@ -35,7 +36,7 @@ class Containers(AbstractContextManager["Containers"]):
     def __enter__(self) -> Self:
         self.store = Path(tempfile.mkdtemp(prefix="keybroker-"))  # podman takes 50 characters at most
         self._configuration = self.store / "containers.conf"
-        self._configuration.write_text(CONFIGURATION.format(store=self.store))
+        self._configuration.write_text(CONFIGURATION.format(store=self.store, lockable=SMALLEST_LOCKABLE_BYTES))
         return self
 
     def __exit__(

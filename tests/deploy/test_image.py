@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -98,6 +99,7 @@ class BrokerFiles:
             },
             "policy": {"file": "/files/policy.yaml"},
             "kms": {"default_instance": "main", "instances": {"main": instance}},
+            "hardening": {"require_memory_lock": True},
         }
         folder.chmod(0o755)
         for name, content in {
@@ -131,6 +133,9 @@ def test_container_imports_over_mtls_from_an_emulator_outside(
         asked_at = datetime.now(UTC)
         containers.run(PRODUCTION, "serve", "--config", "/files/keybroker.yaml", options=options)
         serving = wait_for(lambda: [entry for entry in containers.log("broker") if entry["event"] == "serving"])[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{serving['http_port']}/readyz", timeout=5) as reply:
+            told = json.load(reply)["hardening"]
+        assert (told["memory_locked"], told["memory_excluded_from_dumps"], told["dumps_off"]) == (True, True, True)
         seconds = (datetime.fromisoformat(serving["time"]) - asked_at).total_seconds()
 
         with files.client(serving["grpc_port"], files.authority.issue(uris=(CALLER,))) as client:

@@ -150,16 +150,16 @@ MUTATIONS = [
     ("production", "Deployment", f"{POD}.containers.0.securityContext.privileged", True),
     ("production", "Deployment", f"{POD}.containers.0.securityContext.runAsUser", 0),
     ("production", "Deployment", f"{POD}.containers.0.securityContext.capabilities.add", ["SYS_PTRACE"]),
-    ("production", "Deployment", f"{POD}.containers.0.volumeMounts.1.subPath", "policy.yaml"),
+    ("production", "Deployment", f"{POD}.containers.0.volumeMounts.2.subPath", "policy.yaml"),
     ("production", "Deployment", f"{POD}.containers.0.ports.0.hostPort", 50051),
     ("production", "Deployment", f"{POD}.containers.0.image", "registry.example.com/keybroker:0.1.0"),
     ("production", "Deployment", f"{POD}.hostNetwork", True),
-    ("production", "Deployment", f"{POD}.volumes.4", {"name": "state", "hostPath": {"path": "/"}}),
-    ("production", "Deployment", f"{POD}.volumes.5.persistentVolumeClaim.claimName", "keybroker-state"),
-    ("production", "Deployment", f"{POD}.volumes.6", {"name": "ledger-key", "emptyDir": {}}),
-    ("production", "Deployment", f"{POD}.volumes.6.secret.defaultMode", 0o444),
-    ("production", "Deployment", f"{POD}.containers.0.volumeMounts.5.readOnly", True),
-    ("production", "Deployment", f"{POD}.containers.0.volumeMounts.5.subPath", "mark"),
+    ("production", "Deployment", f"{POD}.volumes.5", {"name": "state", "hostPath": {"path": "/"}}),
+    ("production", "Deployment", f"{POD}.volumes.6.persistentVolumeClaim.claimName", "keybroker-state"),
+    ("production", "Deployment", f"{POD}.volumes.7", {"name": "ledger-key", "emptyDir": {}}),
+    ("production", "Deployment", f"{POD}.volumes.7.secret.defaultMode", 0o444),
+    ("production", "Deployment", f"{POD}.containers.0.volumeMounts.6.readOnly", True),
+    ("production", "Deployment", f"{POD}.containers.0.volumeMounts.6.subPath", "mark"),
     ("production", "Deployment", f"{POD}.initContainers", [{"name": "other", "image": "other"}]),
     ("production", "Deployment", "spec.strategy", {"type": "RollingUpdate"}),
     ("production", "Service", "spec.type", "LoadBalancer"),
@@ -232,6 +232,22 @@ def test_ledger_that_would_be_lost_is_noticed(overlay: str, ledger: Tree) -> Non
     manifests = manifests_of(overlay)
     config = manifests.config_map("keybroker-config")
     config["keybroker.yaml"] = yaml.safe_dump(yaml.safe_load(config["keybroker.yaml"]) | {"ledger": ledger})
+    assert problems(manifests)
+
+
+AUDIT_MUTATIONS = [
+    {},
+    {"stdout": True},
+    {"file": "/var/lib/keybroker-mark/audit.jsonl"},
+    {"file": "/var/lib/keybroker/audit.jsonl", "stdout": True},  # beside the ledger
+]
+
+
+@pytest.mark.parametrize("audit", AUDIT_MUTATIONS)
+def test_audit_log_that_could_be_lost_is_noticed(audit: Tree) -> None:
+    manifests = manifests_of("production")
+    config = manifests.config_map("keybroker-config")
+    config["keybroker.yaml"] = yaml.safe_dump(yaml.safe_load(config["keybroker.yaml"]) | {"audit": audit})
     assert problems(manifests)
 
 

@@ -1,12 +1,15 @@
 """What a caller of a broker that died was told, and whether it is true by what the emulator itself knows."""
 
+import json
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
+from kbctl.jws import verified
 from keybroker.domain.errors import REASONS, Reason
 from kms_emulator import Emulator
+from tests.unit.receipts.support import key
 
 _CHECK_VALUE_BYTES = 3
 
@@ -20,6 +23,7 @@ class Told:
     check_value: bytes = b""
     replayed: bool = False
     retry_after_seconds: float | None = None
+    receipt: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -29,9 +33,9 @@ class Told:
         return self.outcome == "IMPORTED" or not REASONS[Reason(self.outcome)].retryable
 
     @property
-    def content(self) -> tuple[str, bytes]:
+    def content(self) -> tuple[str, bytes, str]:
         """What a repeat must be told again."""
-        return self.outcome, self.check_value
+        return self.outcome, self.check_value, self.receipt
 
 
 def check_true(told: Told, emulator: Emulator, key_id: str) -> None:
@@ -44,12 +48,21 @@ def check_true(told: Told, emulator: Emulator, key_id: str) -> None:
         assert material is not None, "told IMPORTED, and nothing is bound"
         assert ours, "told IMPORTED, and somebody else's material is bound"
         assert told.check_value == check_value(material), "another check value than the bound material's"
+        _check_receipt(told, key_id)
         return
-    assert not told.check_value
+    assert (told.check_value, told.receipt) == (b"", "")
     if told.outcome == Reason.ENABLED_UNATTRIBUTED:
         assert accepted, "told ENABLED_UNATTRIBUTED, and nothing is bound"
     elif told.is_final:
         assert not ours, f"told {told.outcome}, and it was imported"
+
+
+def _check_receipt(told: Told, key_id: str) -> None:
+    """It verifies, and is of this CMK and this material."""
+    jwks = json.dumps({"keys": [key().jwk]}).encode()
+    claims = verified(told.receipt.encode(), jwks).claims
+    assert claims["cmk"]["key_id"] == key_id
+    assert claims["material"]["check_value"]["value"] == told.check_value.hex()
 
 
 def check_value(material: bytes) -> bytes:

@@ -25,6 +25,7 @@ from keymaterial.v1 import types_pb2
 from kms_emulator import AccessKey, Emulator, EmulatorSettings
 from tests.integration.conftest import ACCESS_KEY_ID, ACCESS_KEY_SECRET, DKMS_INSTANCE_ID, broker_settings
 from tests.integration.crash_answers import Told
+from tests.unit.receipts.support import key_file
 
 ROOT = Path(__file__).parents[2]
 NEW_KEY = types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256)
@@ -121,7 +122,8 @@ class Broker:
             key_id = error.metadata.get("key_id", "")
             replayed = error.metadata.get("replayed") == "true"
             return Told(error.reason, key_id, b"", replayed, error.retry_after_seconds)
-        return Told("IMPORTED", answer.key.key_id, answer.key_check_value.value, answer.replayed)
+        check_value = answer.key_check_value.value
+        return Told("IMPORTED", answer.key.key_id, check_value, answer.replayed, receipt=answer.receipt)
 
     def repeated(self, request_id: str, key_id: str | None, *, seconds: float = _PATIENCE_SECONDS) -> Told:
         """The first final answer, or the last of the others when the time is up."""
@@ -194,17 +196,30 @@ class Broker:
 
 
 class Site:
-    """An emulator, a ledger with its key and its mark, and the brokers on it. Nothing of it outlives the `with`."""
+    """An emulator, a ledger with its key and its mark, and the brokers on it. Nothing of it outlives the `with`.
+
+    Each broker has an audit log of its own, as two at a time can't share one; with `one_audit_log` they share it.
+    """
 
     def __init__(
-        self, nursery: Nursery, folder: Path, *, mark: bool = True, prove: bool = False, **readings: object
+        self,
+        nursery: Nursery,
+        folder: Path,
+        *,
+        mark: bool = True,
+        prove: bool = False,
+        one_audit_log: bool = False,
+        **readings: object,
     ) -> None:
         self._nursery = nursery
         self._folder = folder
         self._numbers = itertools.count(1)
         self._stack = ExitStack()
         self.ledger, self.mark, self._key = folder / "ledger.db", folder / "mark", folder / "key"
+        self._receipt_key = folder / "receipt-key"
         self._has_mark = mark
+        self._one_audit_log = one_audit_log
+        self.audit_files: list[Path] = []
         self._imports = {"create_settle_seconds": 0.5, "prove": prove}
         self.emulator = Emulator(
             EmulatorSettings(
@@ -219,6 +234,7 @@ class Site:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._key.write_bytes(base64.b64encode(secrets.token_bytes(32)))
         self._key.chmod(0o600)
+        key_file(self._receipt_key)
         self._stack.enter_context(self.emulator)
         return self
 
@@ -232,7 +248,15 @@ class Site:
         ledger = {"file": str(self.ledger), "key_file": str(self._key)}
         if self._has_mark:
             ledger["mark_file"] = str(self.mark)
-        settings = broker_settings(self.emulator, ledger=ledger, imports=self._imports)
+        audit = (self._folder if self._one_audit_log else folder) / "audit.jsonl"
+        self.audit_files = list(dict.fromkeys([*self.audit_files, audit]))
+        settings = broker_settings(
+            self.emulator,
+            ledger=ledger,
+            imports=self._imports,
+            audit={"file": str(audit)},
+            receipts={"key_file": str(self._receipt_key)},
+        )
         config = folder / "keybroker.yaml"
         config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
         broker = Broker(self._nursery, folder, config, stop)

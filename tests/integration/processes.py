@@ -8,7 +8,7 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import yaml
 
@@ -19,7 +19,10 @@ from tests.integration.conftest import ACCESS_KEY_ID, ACCESS_KEY_SECRET, broker_
 class BrokerProcess(AbstractContextManager["BrokerProcess"]):
     """`keybroker serve` with a configuration file, until it is told to end. Logs are in `log_path`."""
 
-    def __init__(self, folder: Path, emulator: Emulator, **sections: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, emulator: Emulator, *, stdout: IO[bytes] | None = None, **sections: dict[str, Any]
+    ) -> None:
+        self._stdout = stdout
         self._config_path = folder / "keybroker.yaml"
         self._config_path.write_text(yaml.safe_dump(broker_settings(emulator, **sections).model_dump(mode="json")))
         self.log_path = folder / "broker.log"
@@ -35,6 +38,7 @@ class BrokerProcess(AbstractContextManager["BrokerProcess"]):
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "keybroker", "serve", "--config", str(self._config_path)],
                 env=environment,
+                stdout=self._stdout,
                 stderr=log,
             )
         serving = self._wait_for("serving")

@@ -16,6 +16,7 @@ from keybroker.domain.import_protocol import LATE_COMMIT, SETTLING
 from keybroker.usecases.embargo import TOKEN_LIFE
 from kms_emulator import Fault
 from kms_emulator.call_record import LoggedCall
+from tests.integration.audit_checks import check_nothing_is_missing
 from tests.integration.crash_points import (
     CREATE_POINTS,
     IMPORT_POINTS,
@@ -47,19 +48,21 @@ def _name(point: Point) -> str:
 def test_kill_during_an_import_then_the_same_request_binds_one_material(
     nursery: Nursery, tmp_path: Path, point: Point, *, new_key: bool, reimport: bool
 ) -> None:
-    with Site(nursery, tmp_path, same_material_reimport=reimport) as site:
+    with Site(nursery, tmp_path, one_audit_log=True, same_material_reimport=reimport) as site:
         told = crash(new_request(site, new_key=new_key), point)
         assert told.outcome == point.expected(reimport=reimport)
+        check_nothing_is_missing(site.audit_files, site.emulator, told.outcome)
 
 
 @pytest.mark.parametrize("point", CREATE_POINTS, ids=_name)
 def test_kill_while_a_cmk_is_created_then_the_same_request_has_one_cmk(
     nursery: Nursery, tmp_path: Path, point: Point
 ) -> None:
-    with Site(nursery, tmp_path) as site:
+    with Site(nursery, tmp_path, one_audit_log=True) as site:
         request = new_request(site, new_key=True)
         assert crash(request, point).outcome == IMPORTED
         assert len(site.emulator.created_key_ids) == 1
+        check_nothing_is_missing(site.audit_files, site.emulator, IMPORTED)
 
 
 @pytest.mark.parametrize("reimport", [True, False], ids=["again", "once"])

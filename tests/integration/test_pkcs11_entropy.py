@@ -1,7 +1,10 @@
 """SoftHSM2 as the source of randomness: imports end to end, a token that goes and comes back, a PIN that is wrong."""
 
 import ctypes
+import os
 import subprocess
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +14,7 @@ from uuid import uuid4
 import pkcs11
 import pytest
 
+from keybroker.adapters.entropy.checked import CheckedEntropy
 from keybroker.adapters.entropy.failures import SourceFailed
 from keybroker.adapters.entropy.pkcs11_token import Pkcs11Token, generate_random_of
 from keybroker_client import KeyBrokerError, UnavailableError
@@ -55,6 +59,17 @@ class SoftHsm:
             if folder.is_dir() and (folder / "token.object").exists():
                 folder.rename(self.tokens / folder.name)
 
+    def hang(self) -> None:
+        """C_Initialize waits for its configuration."""
+        self.configuration.rename(self.configuration.with_suffix(".aside"))
+        os.mkfifo(self.configuration)
+
+    def go_on(self) -> None:
+        aside = self.configuration.with_suffix(".aside")
+        fifo = self.configuration.rename(self.configuration.with_suffix(".fifo"))
+        aside.rename(self.configuration)
+        fifo.write_bytes(self.configuration.read_bytes())  # for whoever reads it now
+
     def section(self) -> dict[str, Any]:
         pkcs11_section = {
             "module_file": str(self.module_file),
@@ -89,6 +104,13 @@ def refused(broker: RunningBroker, request_id: str = "") -> KeyBrokerError:
         import_new(broker, request_id=request_id)
     assert caught.value.reason == "ENTROPY_UNAVAILABLE"
     return caught.value
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends_at, "waited in vain"
+        time.sleep(0.01)
 
 
 def events(logged: list[dict[str, Any]]) -> list[str]:
@@ -166,6 +188,27 @@ def test_broker_starts_without_the_token_and_imports_once_it_is_there(
     import_new(broker)
 
 
+def test_broker_serves_while_the_module_hangs_from_the_start_and_imports_once_it_goes_on(
+    make_broker: Callable[..., RunningBroker],
+    hsm: SoftHsm,
+    logged: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("keybroker.entropy_choice.FIRST_LOOK_SECONDS", 0.1)
+    monkeypatch.setitem(CheckedEntropy.__init__.__kwdefaults__, "turn_seconds", 0.1)
+    hsm.hang()
+    try:
+        broker = make_broker(entropy=hsm.section())
+        with urllib.request.urlopen(f"{broker.http_url}/readyz", timeout=5) as reply:
+            assert reply.status == 200
+        assert "in time" in str(refused(broker))
+        assert set(events(logged)) == {"entropy_source_failed"}
+    finally:
+        hsm.go_on()
+    wait_until(lambda: "entropy_source_ready" in events(logged))
+    import_new(broker)
+
+
 def test_refused_pin_is_not_tried_again_and_a_new_one_is(
     make_broker: Callable[..., RunningBroker], hsm: SoftHsm, logged: list[dict[str, Any]]
 ) -> None:
@@ -225,6 +268,41 @@ def test_module_that_was_finalised_behind_our_back_is_noticed_and_connected_to_a
         connected.read_into(memoryview(bytearray(32)))
     connected.connect()
     connected.read_into(memoryview(bytearray(32)))
+
+
+@pytest.mark.parametrize("act", [Pkcs11Token.connect, Pkcs11Token.disconnect])
+def test_module_is_finalised_already_when_python_pkcs11_does_it(
+    act: Callable[[Pkcs11Token], None], hsm: SoftHsm, connected: Pkcs11Token
+) -> None:
+    """Its own call lets no other thread run, health included, for as long as a module's C_Finalize takes."""
+    library, codes = pkcs11.lib(str(hsm.module_file)), []
+
+    class Watched:
+        def finalize(self) -> None:
+            codes.append(generate_random_of(str(hsm.module_file))(0, 0, 0))
+            library.finalize()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(library, name)
+
+    connected._library = Watched()
+    act(connected)
+    assert codes == [0x190]  # CKR_CRYPTOKI_NOT_INITIALIZED
+
+
+def test_disconnecting_does_not_initialise_a_module_that_did_not_come_up(
+    hsm: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As python-pkcs11 does when it is asked for it again; it would wait for its device twice in one call."""
+    hsm.take_away()
+    token = hsm.token()
+    with pytest.raises(SourceFailed, match="NoSuchToken"):
+        token.connect()
+    with monkeypatch.context() as patch:
+        patch.setattr(pkcs11, "lib", lambda _: pytest.fail("initialised again"))
+        token.disconnect()
+        token.disconnect()
+    assert generate_random_of(str(hsm.module_file))(0, 0, 0) == 0x190  # CKR_CRYPTOKI_NOT_INITIALIZED
 
 
 def test_disconnected_token_gives_nothing(connected: Pkcs11Token) -> None:

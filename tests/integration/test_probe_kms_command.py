@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from keybroker.__main__ import main
+from keybroker.probe import command
 from keybroker.probe.findings import QUESTIONS
 from kms_emulator import Emulator, Fault
 from tests.integration.conftest import ACCESS_KEY_ID, ACCESS_KEY_SECRET, broker_settings
@@ -36,6 +37,25 @@ def config(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = tmp_path / "keybroker.yaml"
     path.write_text(yaml.safe_dump(broker_settings(emulator).model_dump(mode="json", exclude_none=True)))
     return str(path)
+
+
+@pytest.fixture(autouse=True)
+def protections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """It would be the test process that is protected; here what it would be, and what was read before."""
+    done: list[str] = []
+    source = command.credentials_source
+    monkeypatch.setattr(command, "protect_from_dumps", lambda: done.append("protected"))
+    monkeypatch.setattr(command, "credentials_source", lambda *them: done.append("credentials") or source(*them))
+    return done
+
+
+@pytest.mark.parametrize("protection", [True, False])
+def test_process_is_protected_from_dumps_before_credentials_are_read(
+    config: str, protections: list[str], monkeypatch: pytest.MonkeyPatch, *, protection: bool
+) -> None:
+    monkeypatch.setenv("KEYBROKER__HARDENING__DUMP_PROTECTION", str(protection).lower())
+    assert main(["probe-kms", "--config", config]) == 2  # no consent
+    assert protections == ["protected"] * protection + ["credentials"]
 
 
 def test_without_consent_it_says_what_it_would_make_and_sends_nothing(

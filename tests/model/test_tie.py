@@ -222,7 +222,9 @@ CHANGES: dict[str, Change] = {
     ),
     "resends": lambda before, _: protocol.resent(before),
     "rewraps": lambda before, after: protocol.rewrapped(before, _wrapped(after)),
-    "records the success": lambda before, _: protocol.accepted(before, kms_request_id="k", at=NOW),
+    "records the success": lambda before, _: protocol.accepted(
+        before, kms_request_id="k", at=NOW, public_key_digest=b""
+    ),
     "records the refusal": lambda before, _: protocol.refused(before, NO_FAILURE),
     "proves": lambda before, _: protocol.imported(before, Evidence.PROVED, KEY),
     "finishes ACCEPTED": lambda before, _: protocol.imported(before, Evidence.ACCEPTED, KEY),

@@ -42,8 +42,10 @@ def residues(pid: int, secrets: Sequence[bytes]) -> dict[str, set[int]]:
     """Where in the memory that the process can write runs of the secrets are: their numbers by mapping."""
     windows = Windows(secrets)
     found: dict[str, set[int]] = {}
+    mappings = list(_writable_mappings(pid))
+    assert mappings, "the process has gone"
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for start, end, name in _writable_mappings(pid):
+        for start, end, name in mappings:
             for part in _parts(memory, start, end):
                 if numbers := windows.found_in(part):
                     found.setdefault(f"{name or 'anonymous'} {start:x}-{end:x}", set()).update(numbers)
@@ -67,9 +69,9 @@ def _parts(memory: FileIO, start: int, end: int) -> Iterator[bytes]:
     """Its bytes, less pages of zeros. Parts overlap, so that a run at their border is in one of them."""
     while start < end:
         memory.seek(start)
-        part = memory.read(min(_PART_BYTES + _WINDOW_BYTES - 1, end - start))
-        if not part:
-            return
+        length = min(_PART_BYTES + _WINDOW_BYTES - 1, end - start)
+        part = memory.read(length)
+        assert len(part) == length, "a part that can't be read is not one without secrets"
         yield _without_empty_pages(part)
         start += _PART_BYTES
 

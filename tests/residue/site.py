@@ -1,5 +1,6 @@
 """An emulator in this process, which knows every key that it unwrapped, and a broker in another."""
 
+import base64
 import json
 import os
 import re
@@ -56,7 +57,10 @@ class Site:
         self.refuses = False
         self._folder = folder
         self._options = options
-        self._sections = {"imports": {"prove": True}, "hardening": {"dump_protection": dump_protection}} | sections
+        self.ledger = folder / "ledger.db"
+        ledger = {"file": str(self.ledger), "key_file": str(self._ledger_key())}
+        fixed = {"imports": {"prove": True}, "hardening": {"dump_protection": dump_protection}, "ledger": ledger}
+        self._sections = fixed | sections
         self._stack = ExitStack()
         self._calls = ThreadPoolExecutor(20)
         unwrap = importing.unwrap
@@ -136,6 +140,12 @@ class Site:
             ["gcore", "-o", str(path), str(self.process.pid)], check=True, capture_output=True, timeout=PATIENCE_SECONDS
         )
         return self._folder / f"image.{self.process.pid}"
+
+    def _ledger_key(self) -> Path:
+        path = self._folder / "ledger.key"
+        path.touch(0o600)
+        path.write_text(base64.b64encode(bytes(range(32))).decode())
+        return path
 
     def _start(self) -> subprocess.Popen[bytes]:
         settings = broker_settings(self.emulator, **self._sections)

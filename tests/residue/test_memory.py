@@ -1,7 +1,10 @@
 """The search itself: it finds what it is to find."""
 
 import ctypes
+import mmap
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,20 @@ def test_secret_in_the_memory_of_a_process_is_found() -> None:
     planted = ctypes.create_string_buffer(os.urandom(24), 24)
     elsewhere = os.urandom(24)  # here and in the list below
     assert set().union(*residues(os.getpid(), [planted.raw, elsewhere]).values()) == {0, 1}
+
+
+def test_mapping_that_can_not_be_read_to_its_end_is_no_empty_one() -> None:
+    """A file that was cut under its mapping stands in for a page that the kernel does not give out."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(2 * mmap.PAGESIZE)
+        with mmap.mmap(file.fileno(), 0):
+            file.truncate(mmap.PAGESIZE)
+            with pytest.raises(AssertionError, match="can't be read"):
+                residues(os.getpid(), SECRETS)
+
+
+def test_process_that_has_gone_is_not_one_without_secrets() -> None:
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie has no memory
+        with pytest.raises(AssertionError, match="gone"):
+            residues(process.pid, SECRETS)

@@ -76,6 +76,8 @@ def test_broker_that_aborts_leaves_no_core_file(tmp_path: Path, monkeypatch: pyt
         told = json.loads(site.get("/readyz"))["hardening"]
         assert told["dumps_off"]
         assert told["memory_excluded_from_dumps"]
+        status = Path(f"/proc/{site.process.pid}/status").read_text()
+        assert "\nVmLck:\t      32 kB\n" in status  # for all of max_concurrent_calls, before the first
         assert aborted(site.process) == os.CLD_KILLED
     assert not list(tmp_path.glob("core*"))
 

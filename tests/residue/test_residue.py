@@ -4,7 +4,9 @@ The protections that would keep a core image from being made are off, since the 
 tests/residue/test_protections.py has them.
 """
 
+import sqlite3
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,18 @@ def cancel(site: Site, key_ids: list[str]) -> None:
     site.emulator.release_held()
 
 
+def lose_the_ledger(site: Site, key_ids: list[str]) -> None:
+    """What the KMS answered can't be recorded: the one course here that ends by an exception while material is held."""
+    site.emulator.faults.add(Fault(operation=IMPORT, when="after", action="hold", count=len(key_ids)))
+    imports = site.imports(key_ids)
+    site.emulator.wait_until_held(len(key_ids), timeout_seconds=PATIENCE_SECONDS)
+    with closing(sqlite3.connect(site.ledger, isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        site.emulator.release_held()
+        assert {reason_of(answer) for answer in imports} == {"IMPORT_UNRESOLVED"}
+        another.execute("ROLLBACK")
+
+
 def uuid(number: int) -> str:
     return f"5b0c1d7e-0000-4000-8000-{number:012}"
 
@@ -78,6 +92,9 @@ def reason_of(answer: Future[Any]) -> str:
     return ""
 
 
+COURSES = (fail, be_refused, cancel, lose_the_ledger)
+
+
 def test_nothing_is_left_of_imported_failed_refused_and_cancelled_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,18 +103,18 @@ def test_nothing_is_left_of_imported_failed_refused_and_cancelled_keys(
         site.wait_until_idle()
         assert len(site.unwrapped) == 60
         assert site.residues() == {}
-        for course in (fail, be_refused, cancel):
+        for course in COURSES:
             course(site, site.new_keys(EACH_KIND))
             site.wait_until_idle()
             assert site.residues() == {}, course
-        assert len(site.unwrapped) == 60 + 3 * EACH_KIND
+        assert len(site.unwrapped) == 60 + len(COURSES) * EACH_KIND
         assert residues_in_file(site.core_image(), site.unwrapped) == set()
 
 
 def test_without_wiping_every_key_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Site(tmp_path, "unwiped", monkeypatch=monkeypatch, dump_protection=False) as site:
         hold(site, site.new_keys(IN_FLIGHT))
-        for course in (fail, be_refused, cancel):
+        for course in COURSES:
             course(site, site.new_keys(EACH_KIND))
         site.wait_until_idle()
         everything = set(range(len(site.unwrapped)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from kbctl import health, importing, keys, orphans, status, wrapping
+from kbctl import health, importing, keys, orphans, receipt, status, wrapping
 from kbctl.arguments import Commands, Effect
 from kbctl.connection import connect, require_broker
 from kbctl.failures import Exit, UsageError, report, report_local
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-GROUPS = (importing, status, keys, orphans, wrapping, health)
+GROUPS = (importing, status, keys, orphans, wrapping, receipt, health)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _what_an_interrupt_leaves(args: argparse.Namespace) -> str:
-    if args.effect is Effect.READS:
+    if args.effect in {Effect.NONE, Effect.READS}:
         return "interrupted"
     if args.effect is Effect.CHANGES_ONCE and args.request_id:
         return f"interrupted: the change may have happened, repeat the command with --request-id {args.request_id}"
@@ -50,6 +50,8 @@ def _what_an_interrupt_leaves(args: argparse.Namespace) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.effect is Effect.NONE:
+        return int(args.run(args))
     with connect(args) as client:
         if args.effect is not Effect.READS:
             require_broker(client)

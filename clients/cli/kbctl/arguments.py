@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Run = Callable[[kc.KeyBrokerClient, argparse.Namespace], int]
+    LocalRun = Callable[[argparse.Namespace], int]
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 MIN_DAYS, MAX_DAYS = 7, 30
@@ -42,6 +43,7 @@ ALGORITHM_ALIASES = {
 class Effect(Enum):
     """What a command does to the KMS, and what becomes of it when it is repeated."""
 
+    NONE = auto()  # needs no broker
     READS = auto()
     CHANGES = auto()
     CHANGES_ONCE = auto()  # the broker knows a repeat by its request id
@@ -67,6 +69,15 @@ class Commands:
     def add(self, name: str, run: Run, *, about: str, effect: Effect, instance: bool = True) -> argparse.ArgumentParser:
         """Adds a command. One that changes state takes --request-id; one about a CMK takes --instance."""
         return _add_command(self._commands, name, run, about=about, effect=effect, instance=instance)
+
+    def add_local(self, group: str, about_group: str, name: str, run: LocalRun, about: str) -> argparse.ArgumentParser:
+        """Adds a command under a group, which needs no broker and so no connection."""
+        above = self._commands.add_parser(group, help=about_group, description=f"{about_group}.", allow_abbrev=False)
+        below = above.add_subparsers(metavar="COMMAND", required=True)
+        parser = below.add_parser(name, help=about, description=f"{about}.", allow_abbrev=False)
+        parser.set_defaults(run=run, effect=Effect.NONE)
+        _add_output_option(parser, argparse.SUPPRESS)
+        return parser
 
     def add_under(
         self, parser: argparse.ArgumentParser, commands: Mapping[str, tuple[Run, Effect, str]]
@@ -162,7 +173,12 @@ def _add_common_options(parser: argparse.ArgumentParser, *, defaults: bool) -> N
     add("--allow-insecure", default=False, action="store_true", help="allow another host without TLS")
     add("--timeout", default=None, type=_seconds, metavar="SECONDS", help="for a call (default: 15, reads 10)")
     add("--retries", DEFAULT_RETRIES, type=_count, metavar="N", help="repeats of a call (default: 5; 0: none)")
-    add("--output", default="table", choices=("table", "json"), help="for people or for programs (default: table)")
+    _add_output_option(group, "table" if defaults else argparse.SUPPRESS)
+
+
+def _add_output_option(group: argparse._ActionsContainer, default: str) -> None:
+    about = "for people or for programs (default: table)"
+    group.add_argument("--output", default=default, choices=("table", "json"), help=about)
 
 
 def _algorithm(text: str) -> str:

@@ -32,6 +32,8 @@ class Exit(IntEnum):
     NOT_SERVING = 8
     NOT_ALLOWED = 9
     NOT_IMPORTED = 10
+    NOT_VERIFIED = 11
+    NOT_SAVED = 12
     INTERRUPTED = 130
 
 
@@ -47,6 +49,8 @@ MEANINGS = {
     Exit.NOT_SERVING: "the broker answers that it is not serving (health)",
     Exit.NOT_ALLOWED: "the broker does not know the caller, or its policy does not allow it",
     Exit.NOT_IMPORTED: "nothing was imported, and that is final: ask anew with a new request id",
+    Exit.NOT_VERIFIED: "the receipt is not good: changed, signed with another key, or no receipt (receipt verify)",
+    Exit.NOT_SAVED: "the answer is good, an import done; its receipt was not saved: see 'kbctl import-status'",
     Exit.INTERRUPTED: "interrupted; the outcome of a change is unknown",
 }
 

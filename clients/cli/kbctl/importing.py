@@ -13,8 +13,9 @@ from kbctl.arguments import (
     add_new_key_options,
     new_key,
 )
-from kbctl.failures import Exit, UsageError
+from kbctl.failures import UsageError
 from kbctl.output import as_json, check_value_text, instant, key_rows, label, show
+from kbctl.receipt import add_receipt_option, check_receipt_option, receipt_row, save_receipt
 from kbctl.status import name_request
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ def add_commands(commands: Commands) -> None:
     add_consent_option(parser)
     add_algorithm_option(parser)
     parser.add_argument("--validate-only", action="store_true", help="check everything, change nothing")
+    add_receipt_option(parser)
 
 
 def import_key(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
     """Imports, and shows the CMK with the evidence."""
     _check_new_key_options(args)
+    check_receipt_option(args)
     answer = client.import_external_key(
         key_id=args.key_id,
         new_key=new_key(args) if args.new_key else None,
@@ -52,8 +55,10 @@ def import_key(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
         request_id=name_request(args),
     )
     check_value = check_value_text(answer.key_check_value)
-    show(args, _rows(answer, check_value), as_json(answer) | {"check_value": check_value})
-    return Exit.OK
+    saved = save_receipt(args, answer.receipt)
+    rows = [*_rows(answer, check_value), receipt_row(args, answer.receipt, saved)]
+    show(args, rows, as_json(answer) | {"check_value": check_value})
+    return saved
 
 
 def _check_new_key_options(args: argparse.Namespace) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import keybroker_client as kc
 from kbctl.arguments import Effect
-from kbctl.failures import Exit
 from kbctl.output import as_json, check_value_text, instant, label, show
+from kbctl.receipt import add_receipt_option, check_receipt_option, receipt_row, save_receipt
 
 if TYPE_CHECKING:
     import argparse
@@ -43,14 +43,18 @@ def add_commands(commands: Commands) -> None:
         instance=False,
     )
     parser.add_argument("asked_for", metavar="REQUEST_ID", help="its request id, as import and create tell it")
+    add_receipt_option(parser)
 
 
 def import_status(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
     """Shows the broker's record of a request."""
+    check_receipt_option(args)
     answer = client.get_import(request_id=args.asked_for)
     check_value = check_value_text(answer.key_check_value)
-    show(args, _rows(answer, check_value), as_json(answer) | {"check_value": check_value})
-    return Exit.OK
+    saved = save_receipt(args, answer.receipt)
+    rows = [*_rows(answer, check_value), receipt_row(args, answer.receipt, saved)]
+    show(args, rows, as_json(answer) | {"check_value": check_value})
+    return saved
 
 
 def name_request(args: argparse.Namespace) -> str:

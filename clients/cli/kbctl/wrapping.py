@@ -12,6 +12,7 @@ from kbctl.arguments import ALGORITHMS, Effect, add_algorithm_option
 from kbctl.failures import Exit, UsageError
 from kbctl.files import STDIN, check_outputs, read_input, write_private
 from kbctl.output import as_json, instant, key_rows, label, show
+from kbctl.receipt import add_receipt_option, check_receipt_option, receipt_row, save_receipt
 from kbctl.status import name_request
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def add_commands(commands: Commands) -> None:
         "--token", required=True, metavar="FILE", help="import token of the same parameters; - for stdin"
     )
     parser.add_argument("--validate-only", action="store_true", help="check what can be checked, change nothing")
+    add_receipt_option(parser)
 
 
 def parameters(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
@@ -77,6 +79,7 @@ def import_wrapped(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
     """Imports wrapped key material, and shows the CMK."""
     if args.token == STDIN and STDIN in {args.wrapped, args.wrapped_b64}:
         raise UsageError("only one file can come from stdin")
+    check_receipt_option(args)
     answer = client.import_wrapped_key_material(
         key_id=args.key_id,
         wrapped_key_material=_wrapped_key_material(args),
@@ -85,15 +88,17 @@ def import_wrapped(client: kc.KeyBrokerClient, args: argparse.Namespace) -> int:
         instance=args.instance,
         request_id=name_request(args),
     )
+    saved = save_receipt(args, answer.receipt)
     result = "checks passed, nothing was changed" if args.validate_only else "imported"
     rows: list[Row] = [
         ("result", f"{result} (repeated answer)" if answer.replayed else result),
         *key_rows(answer.key),
         ("imported", instant(answer, "import_time")),
         ("KMS request id", answer.kms_request_id),
+        receipt_row(args, answer.receipt, saved),
     ]
     show(args, rows, as_json(answer))
-    return Exit.OK
+    return saved
 
 
 def _wrapped_key_material(args: argparse.Namespace) -> bytes:

@@ -44,6 +44,9 @@ TERMINAL = frozenset(
 )
 """Told and never changed again."""
 
+ENDS = TERMINAL | {State.RELEASED}
+"""Nothing of the request is under way."""
+
 UNFINISHED = frozenset({State.CREATING, State.CLAIMED, State.PREPARED, State.ACCEPTED})
 """What recovery looks at."""
 

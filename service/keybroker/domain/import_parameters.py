@@ -3,6 +3,7 @@
 Source: contract 1.3; design, invariant 4.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,3 +24,8 @@ class ImportParameters:
     wrapping_public_key_der: bytes
     import_token: str = field(repr=False)
     expires_at: datetime
+
+    @property
+    def wrapping_public_key_digest(self) -> bytes:
+        """SHA-256 of the SubjectPublicKeyInfo."""
+        return hashlib.sha256(self.wrapping_public_key_der).digest()

@@ -172,18 +172,24 @@ def claimed(attempt: Attempt, cmk: CmkName, *, first: bool) -> Attempt:
         refused=0,
         pair_expiries=(),
         check_value=b"",
+        kms_request_id="",  # CreateKey's, where the request made the CMK
+        accepted_at=None,
         failure=None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """One wrapped key material with the token that it goes with."""
+    """One wrapped key material with the token that it goes with.
+
+    `public_key_digest` is the SHA-256 of the wrapping public key's SubjectPublicKeyInfo; empty: a caller wrapped it.
+    """
 
     import_token: str = field(repr=False)
     wrapped_key_material: bytes = field(repr=False)
     expires_at: datetime
     algorithm: str
+    public_key_digest: bytes = b""
 
 
 def prepared(  # noqa: PLR0913  # what is recorded
@@ -194,8 +200,9 @@ def prepared(  # noqa: PLR0913  # what is recorded
     check_value: bytes,
     parameters: str,
     entropy_source: str = "",
+    entropy_tests: str = "",
 ) -> Attempt:
-    """The first send is recorded (R1). `entropy_source` is that of material which the broker generated."""
+    """The first send is recorded (R1). `entropy_…` is of material which the broker generated."""
     ready = replace(
         attempt,
         state=State.PREPARED,
@@ -203,6 +210,7 @@ def prepared(  # noqa: PLR0913  # what is recorded
         check_value=check_value,
         parameters=parameters,
         entropy_source=entropy_source,
+        entropy_tests=entropy_tests,
     )
     return rewrapped(ready, wrapped)
 
@@ -216,6 +224,7 @@ def rewrapped(attempt: Attempt, wrapped: Wrapped) -> Attempt:
         import_token=wrapped.import_token,
         wrapped_key_material=wrapped.wrapped_key_material,
         algorithm=wrapped.algorithm,
+        wrapping_public_key_digest=wrapped.public_key_digest,
     )
 
 
@@ -229,14 +238,27 @@ def refused(attempt: Attempt, failure: Failure) -> Attempt:
     return replace(attempt, refused=attempt.refused + 1, failure=failure)
 
 
-def accepted(attempt: Attempt, *, kms_request_id: str, at: datetime) -> Attempt:
-    """The KMS answered success to one of this row's sends."""
-    return replace(attempt, state=State.ACCEPTED, kms_request_id=kms_request_id, accepted_at=at)
+def accepted(attempt: Attempt, *, kms_request_id: str, at: datetime, public_key_digest: bytes) -> Attempt:
+    """The KMS answered success to one of this row's sends, which need not be the last: `public_key_digest` is its."""
+    return replace(
+        attempt,
+        state=State.ACCEPTED,
+        kms_request_id=kms_request_id,
+        accepted_at=at,
+        wrapping_public_key_digest=public_key_digest,
+    )
 
 
 def imported(attempt: Attempt, evidence: Evidence, key: ExternalKey) -> Attempt:
     """Terminal."""
     return replace(_emptied(attempt), state=State.IMPORTED, evidence=evidence, key=key, failure=None)
+
+
+def receipted(attempt: Attempt, receipt: str) -> Attempt:
+    """With the receipt that its answer will have for ever: written together with IMPORTED, or never."""
+    if attempt.state is not State.IMPORTED:
+        raise ValueError(f"{attempt.state} gets no receipt")
+    return replace(attempt, receipt=receipt)
 
 
 def unattributed(attempt: Attempt) -> Attempt:

@@ -65,7 +65,7 @@ class Slot:
 
 
 class SecretMemory:
-    """The slots of a process. They are mapped a page at a time, when they are needed, and kept."""
+    """The slots of a process. They are mapped by `prepare`, or a page at a time when they are needed, and kept."""
 
     def __init__(self, *, exclude_from_dumps: bool = True) -> None:
         self.exclude_from_dumps = exclude_from_dumps
@@ -89,9 +89,11 @@ class SecretMemory:
         with self._lock:
             self._free.append(slot)
 
-    def prepare(self) -> None:
-        """Maps the first page, so that `all_locked` and `all_excluded` say what the system allows."""
-        self.give_back(self.take())
+    def prepare(self, secrets: int) -> None:
+        """Maps pages for so many secrets, so that `all_locked` and `all_excluded` say what is true of all of them."""
+        with self._lock:
+            while len(self._free) < secrets:
+                self._map_page()
 
     def _map_page(self) -> None:
         _check_layout()

@@ -16,6 +16,7 @@ from keybroker.probe.findings import Report
 from keybroker.probe.rendering import as_json, as_text
 from keybroker.probe.run import Probe, Target
 from keybroker.probe.throwaways import MAX_CMKS, PENDING_WINDOW_DAYS
+from keybroker.process_hardening import protect_from_dumps
 from keybroker.settings import ConfigurationError, Settings, load_settings
 
 EXIT_COMPLETED = 0
@@ -51,7 +52,10 @@ def add_probe_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 def probe_kms(options: argparse.Namespace) -> int:
     """Runs the probe and prints its report. Raises ConfigurationError."""
-    target = _target(load_settings(options.config), options.instance)
+    settings = load_settings(options.config)
+    if settings.hardening.dump_protection:
+        protect_from_dumps()  # before the credentials are read
+    target = _target(settings, options.instance)
     if not options.i_accept_throwaway_cmks:
         print(_what_it_would_do(target), file=sys.stderr)
         return EXIT_NOT_ACCEPTED

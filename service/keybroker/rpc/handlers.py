@@ -142,13 +142,7 @@ class Handlers:
                 return pb.ImportWrappedKeyMaterialResponse(key=responses.external_key(kms, key))
             answer = use_case.run(kms, _asked(call), reference, given, deadline=call.deadline)
             _note(answer, call, measured)
-            row = answer.attempt
-            return pb.ImportWrappedKeyMaterialResponse(
-                key=responses.external_key(kms, row.key) if row.key else None,
-                import_time=responses.timestamp(row.accepted_at),
-                kms_request_id=row.kms_request_id,
-                replayed=answer.replayed,
-            )
+            return responses.imported_wrapped(kms, answer.attempt, replayed=answer.replayed)
 
     def get_import(self, request: pb.GetImportRequest, call: Call) -> pb.GetImportResponse:
         """GetImport."""
@@ -196,7 +190,7 @@ class Handlers:
         window = requests.pending_window(request.pending_window)
         self._check(call, kms, reference)
         key, reply = self._use_cases.manage_keys.schedule_deletion(
-            kms, reference, pending_window=window, deadline=call.deadline
+            kms, _asked(call), reference, pending_window=window, deadline=call.deadline
         )
         call.noted.kms_request_id = reply.request_id
         return pb.ScheduleKeyDeletionResponse(key=responses.external_key(kms, key), kms_request_id=reply.request_id)
@@ -206,7 +200,7 @@ class Handlers:
         kms = self._open(request.request_id, request.instance, call)
         reference = self._reference(request.key_id, kms, call)
         self._check(call, kms, reference)
-        key, reply = self._use_cases.manage_keys.cancel_deletion(kms, reference, deadline=call.deadline)
+        key, reply = self._use_cases.manage_keys.cancel_deletion(kms, _asked(call), reference, deadline=call.deadline)
         call.noted.kms_request_id = reply.request_id
         return pb.CancelKeyDeletionResponse(key=responses.external_key(kms, key), kms_request_id=reply.request_id)
 

@@ -72,6 +72,18 @@ def imported(kms: Kms, row: Attempt, *, replayed: bool) -> pb.ImportExternalKeyR
         import_time=timestamp(row.accepted_at),
         kms_request_id=row.kms_request_id,
         replayed=replayed,
+        receipt=row.receipt,
+    )
+
+
+def imported_wrapped(kms: Kms, row: Attempt, *, replayed: bool) -> pb.ImportWrappedKeyMaterialResponse:
+    """An IMPORTED row of material that the caller wrapped."""
+    return pb.ImportWrappedKeyMaterialResponse(
+        key=external_key(kms, row.key) if row.key else None,
+        import_time=timestamp(row.accepted_at),
+        kms_request_id=row.kms_request_id,
+        replayed=replayed,
+        receipt=row.receipt,
     )
 
 
@@ -93,6 +105,7 @@ def recorded(row: Attempt) -> pb.GetImportResponse:
         create_time=timestamp(row.created_at),
         update_time=timestamp(row.updated_at),
         entropy_source=_ENTROPY_SOURCES.get(row.entropy_source, types_pb2.ENTROPY_SOURCE_UNSPECIFIED),
+        receipt=row.receipt,
     )
 
 

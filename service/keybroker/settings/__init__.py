@@ -25,7 +25,7 @@ from keybroker.settings.kms import (
     RrsaCredentialSettings,
     UriCredentialSettings,
 )
-from keybroker.settings.loading import ENV_PREFIX, load_settings, parse_settings, read_file
+from keybroker.settings.loading import ENV_PREFIX, load_settings, parse_settings, read_file, wording
 from keybroker.settings.model import Settings
 from keybroker.settings.server import (
     IdentitySettings,
@@ -67,4 +67,5 @@ __all__ = [
     "parse_settings",
     "read_file",
     "split_address",
+    "wording",
 ]

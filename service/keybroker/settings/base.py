@@ -1,10 +1,12 @@
 """What every section of the configuration is built from."""
 
 import ipaddress
+import os
 import re
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
 
@@ -26,6 +28,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    @field_validator("*")
+    @classmethod
+    def _can_be_paths(cls, value: object) -> object:
+        """What no file can be called would be an error of another kind when the file is opened."""
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and not _can_be_path(str(path)):
+                raise ValueError("is not a path")
+        return value
+
 
 def split_address(value: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[v6]:port". Raises ValueError."""
@@ -41,3 +52,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

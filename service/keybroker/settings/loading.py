@@ -12,6 +12,7 @@ from keybroker.settings.base import ConfigurationError
 from keybroker.settings.model import Settings
 
 ENV_PREFIX = "KEYBROKER__"
+_WORDINGS = {"extra_forbidden": "unknown key", "model_type": "must be a mapping"}
 
 
 def load_settings(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -31,10 +32,15 @@ def parse_settings(tree: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(tree)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, problem['loc'])) or 'configuration'}: {_wording(problem['type'], problem['msg'])}"
+            f"{'.'.join(map(str, problem['loc'])) or 'configuration'}: {wording(problem['type'], problem['msg'])}"
             for problem in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("\n".join(lines)) from None
+
+
+def wording(kind: str, message: str) -> str:
+    """A problem that pydantic found, without its name for us."""
+    return _WORDINGS.get(kind) or message.removeprefix("Value error, ")
 
 
 def read_file(path: Path, *, key: str) -> bytes:
@@ -69,7 +75,3 @@ def _set(tree: dict[str, Any], name: str, value: str) -> None:
         node[key] = strict_yaml.load(value)
     except strict_yaml.NOT_YAML as error:
         raise ConfigurationError(f"{name}: the value {strict_yaml.wording(error, with_line=False)}") from None
-
-
-def _wording(kind: str, message: str) -> str:
-    return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")

@@ -4,7 +4,7 @@ For the call that made it, for a repeat of that call after a crash, and for the 
 a time; each is recorded before it is taken.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -102,6 +102,7 @@ class CarryOn:
         settling: Settling,
         clock: Clock,
         sole_importer: bool,
+        receipt: Callable[[Attempt], str],
     ) -> None:
         self._rows = rows
         self._keys = keys
@@ -110,6 +111,7 @@ class CarryOn:
         self._settling = settling
         self._clock = clock
         self._sole_importer = sole_importer
+        self._receipt = receipt
 
     def first_send(self, kms: Kms, attempt: Attempt, *, hand: Hand, patience: Patience, deadline: Deadline) -> Attempt:
         """Sends what PREPARED has just recorded, and carries on. As `run`."""
@@ -250,8 +252,11 @@ class CarryOn:
         self._rows.at("send: accepted")
         self._keys.forget(course.cmk)
         now = self._clock.now()
+        digest = wrapped.public_key_digest if wrapped else attempt.wrapping_public_key_digest
         course.attempt = self._rows.learn(
-            "acceptance", attempt, lambda row: protocol.accepted(row, kms_request_id=reply.request_id, at=now)
+            "acceptance",
+            attempt,
+            lambda row: protocol.accepted(row, kms_request_id=reply.request_id, at=now, public_key_digest=digest),
         )
         if course.hand.material is not None and not self._prover.enabled:
             course.hand.material.wipe()
@@ -297,13 +302,19 @@ class CarryOn:
         self._send(course)
 
     def _prove(self, course: _Course) -> None:
-        if course.hand.material is None or course.key is None:
-            raise ValueError("only material in hand can be proved, of a CMK that was seen bound")
+        if course.hand.material is None:
+            raise ValueError("only material in hand can be proved")
         course.hand.proof = self._prover.prove(course.kms, course.cmk, course.hand.material, deadline=course.deadline)
         if course.hand.proof is Proof.PROVED:
-            proved = protocol.imported(course.attempt, Evidence.PROVED, course.key)
-            course.attempt = self._rows.finish("finish", proved)
+            course.attempt = self._rows.finish("finish", self._imported(course, Evidence.PROVED))
             self._obtain.forget(course.cmk)
+
+    def _imported(self, course: _Course, evidence: Evidence) -> Attempt:
+        """The row as it ends, with its receipt: one write for both, so that a repeat gets the identical one."""
+        if course.key is None:
+            raise ValueError("IMPORTED needs a CMK that was seen bound")
+        ended = protocol.imported(course.attempt, evidence, course.key)
+        return protocol.receipted(ended, self._receipt(ended))
 
     def _finish(self, step: Step, course: _Course) -> None:
         attempt = course.attempt
@@ -315,9 +326,7 @@ class CarryOn:
             case Step.FINISH_ALREADY_BOUND:
                 ended = protocol.already_bound(attempt)
             case _:
-                if course.key is None:
-                    raise ValueError("IMPORTED needs a CMK that was seen bound")
-                ended = protocol.imported(attempt, _FINISHES[step], course.key)
+                ended = self._imported(course, _FINISHES[step])
         course.attempt = self._rows.finish("finish", ended)
         if course.attempt.state is not State.NOT_IMPORTED:
             self._obtain.forget(course.cmk)
@@ -376,4 +385,10 @@ def _told_truly(course: _Course) -> Iterator[None]:
 
 def wrap(material: KeyMaterial, pair: ImportParameters) -> Wrapped:
     """The material under a pair. Reasons: WRAPPING_PUBLIC_KEY_REJECTED."""
-    return Wrapped(pair.import_token, material.wrap(pair), pair.expires_at, pair.algorithm.kms_name)
+    return Wrapped(
+        pair.import_token,
+        material.wrap(pair),
+        pair.expires_at,
+        pair.algorithm.kms_name,
+        pair.wrapping_public_key_digest,
+    )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from keybroker.domain.attempt import Attempt, Creation, State
+from keybroker.domain.audit import before_create
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import REASONS, BrokerError, KmsError, Reason
 from keybroker.domain.external_key import (
@@ -150,6 +151,7 @@ class CreateSafely:
 
     def _send(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:
         tagged = replace(new_key, tags={**new_key.tags, REQUEST_TAG: _creation(attempt).tag})
+        self._rows.trail.before(before_create(attempt, new_key))
         self._rows.at("create: before")
         created = kms.create_key(tagged, deadline=deadline)
         self._rows.at("create: accepted")
@@ -242,7 +244,7 @@ def _one_less(attempt: Attempt, error: BrokerError) -> Attempt:
 
 def _may_try_again(error: BrokerError, tries: int, patience: Patience) -> bool:
     """Whether another CreateKey makes sense in this call, the last one having done nothing; waits before it."""
-    in_vain = isinstance(error, KmsError) and error.fails_fast
+    in_vain = error.reason is Reason.AUDIT_UNAVAILABLE or (isinstance(error, KmsError) and error.fails_fast)
     if in_vain or not REASONS[error.reason].retryable or tries >= MAX_TRIES:
         return False
     return patience.allows("create", at_least_seconds=error.retry_after_seconds or 0.0)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
 
-from keybroker.domain.attempt import UNFINISHED, Attempt, Kind, State
+from keybroker.domain.attempt import NOT_TESTED, TESTS_PASSED, UNFINISHED, Attempt, Kind, State
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, NewKey, check_external
@@ -136,7 +136,8 @@ class ImportExternalKey:
     def _begin(self, wish: _Wish, row: Attempt, key: ExternalKey) -> Answer:
         """From a CMK that was seen to wait for its material."""
         with self._claims.hold(key.name, deadline=wish.deadline):
-            return self._import(wish, self._take.claim(row, key), key)
+            row = self._take.claim(row, key, algorithm=wish.algorithm.kms_name, entropy_source=self._entropy.name)
+            return self._import(wish, row, key)
 
     def _resume(self, wish: _Wish, row: Attempt, cmk: CmkName) -> Answer:
         """From a row that another call, perhaps of a process that died, has left unfinished."""
@@ -163,6 +164,7 @@ class ImportExternalKey:
         except BrokerError as error:
             self._take.let_go(row, error)
             raise
+        row = self._take.announce(row, key, algorithm=wish.algorithm.kms_name, entropy_source=self._entropy.name)
         return self._import(wish, row, key)
 
     def _import(self, wish: _Wish, row: Attempt, key: ExternalKey) -> Answer:
@@ -197,4 +199,5 @@ class ImportExternalKey:
             check_value=hand.material.check_value().value,
             parameters=wish.progress.parameters.value,
             entropy_source=self._entropy.name,
+            entropy_tests=TESTS_PASSED if self._entropy.is_health_tested else NOT_TESTED,
         )

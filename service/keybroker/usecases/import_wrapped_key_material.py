@@ -152,7 +152,7 @@ class ImportWrappedKeyMaterial:
         wrapped = Wrapped(token, call.given.wrapped_key_material, expires_at, algorithm)
         with self._claims.hold(key.name, deadline=call.deadline):
             call.deadline.require(TIME_TO_SEND_SECONDS, step="sending the key material")
-            return self._sent(call, self._take.claim(row, key), wrapped)
+            return self._sent(call, self._take.claim(row, key, algorithm=algorithm), wrapped)
 
     def _sent(self, call: _Call, row: Attempt, wrapped: Wrapped) -> Attempt:
         ready = prepared(row, wrapped, material_id=call.given.fingerprint, check_value=b"", parameters="")

@@ -3,22 +3,26 @@
 There is no DeleteKeyMaterial: on Dedicated KMS only the deletion of the CMK removes its material (the seed's notes).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from keybroker.domain.audit import Change, Deletion
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, NewKey, check_external
 from keybroker.ports import Kms, KmsReply
+from keybroker.usecases.asked import Asked
 from keybroker.usecases.keys import Keys
 from keybroker.usecases.obtain_import_parameters import ImportParametersCache
+from keybroker.usecases.trail import Trail
 
 
 class ManageKeys:
     """The steps around an import."""
 
-    def __init__(self, *, keys: Keys, cache: ImportParametersCache) -> None:
+    def __init__(self, *, keys: Keys, cache: ImportParametersCache, trail: Trail) -> None:
+        self._trail = trail
         self._keys = keys
         self._cache = cache
 
@@ -40,25 +44,47 @@ class ManageKeys:
             Reason.ALIAS_ALREADY_EXISTS, "Another CMK has this alias.", metadata={"field": "new_key.alias"}
         )
 
-    def schedule_deletion(
-        self, kms: Kms, reference: KeyReference, *, pending_window: timedelta, deadline: Deadline
+    def schedule_deletion(  # noqa: PLR0913  # the request's fields
+        self,
+        kms: Kms,
+        asked: Asked,
+        reference: KeyReference,
+        *,
+        pending_window: timedelta,
+        deadline: Deadline,
+        change: Change = Change.SCHEDULE_DELETION,
     ) -> tuple[ExternalKey, KmsReply]:
         """Schedules the deletion of an external CMK after a waiting period of whole days.
 
         Reasons: KEY_NOT_FOUND, KEY_NOT_ON_INSTANCE, KEY_ORIGIN_NOT_EXTERNAL, KEY_STATE_CONFLICT,
-        CHANGE_OUTCOME_UNKNOWN, the KMS_… reasons.
+        CHANGE_OUTCOME_UNKNOWN, AUDIT_UNAVAILABLE, LEDGER_UNAVAILABLE, the KMS_… reasons.
         """
-        cmk = self._own(kms, reference, deadline)
-        with self._changing(cmk), _outcome_unknown(cmk, "ScheduleKeyDeletion"):
-            reply = kms.schedule_key_deletion(cmk.key_id, pending_window_days=pending_window.days, deadline=deadline)
-        return self._read_after(kms, cmk, reply, deadline), reply
+        key = self._own(kms, reference, deadline)
+        days = pending_window.days
 
-    def cancel_deletion(self, kms: Kms, reference: KeyReference, *, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:
+        def send() -> KmsReply:
+            return kms.schedule_key_deletion(key.name.key_id, pending_window_days=days, deadline=deadline)
+
+        return self._changed(kms, key, _deletion(change, asked, kms, key, days=days), send, deadline)
+
+    def cancel_deletion(
+        self, kms: Kms, asked: Asked, reference: KeyReference, *, deadline: Deadline
+    ) -> tuple[ExternalKey, KmsReply]:
         """Cancels a scheduled deletion. Reasons: as schedule_deletion."""
-        cmk = self._own(kms, reference, deadline)
-        with self._changing(cmk), _outcome_unknown(cmk, "CancelKeyDeletion"):
-            reply = kms.cancel_key_deletion(cmk.key_id, deadline=deadline)
-        return self._read_after(kms, cmk, reply, deadline), reply
+        key = self._own(kms, reference, deadline)
+
+        def send() -> KmsReply:
+            return kms.cancel_key_deletion(key.name.key_id, deadline=deadline)
+
+        return self._changed(kms, key, _deletion(Change.CANCEL_DELETION, asked, kms, key), send, deadline)
+
+    def _changed(
+        self, kms: Kms, key: ExternalKey, deletion: Deletion, send: Callable[[], KmsReply], deadline: Deadline
+    ) -> tuple[ExternalKey, KmsReply]:
+        with self._changing(key.name), self._trail.change(deletion) as told, _outcome_unknown(deletion):
+            reply = send()
+            told.kms_request_id = reply.request_id
+        return self._read_after(kms, key.name, reply, deadline), reply
 
     @contextmanager
     def _changing(self, cmk: CmkName) -> Iterator[None]:
@@ -69,10 +95,10 @@ class ManageKeys:
             self._keys.forget(cmk)
             self._cache.drop_all(cmk)
 
-    def _own(self, kms: Kms, reference: KeyReference, deadline: Deadline) -> CmkName:
+    def _own(self, kms: Kms, reference: KeyReference, deadline: Deadline) -> ExternalKey:
         key = self._keys.describe(kms, reference, deadline=deadline)
         check_external(key, dkms_instance_id=kms.dkms_instance_id)
-        return key.name
+        return key
 
     def _read_after(self, kms: Kms, cmk: CmkName, reply: KmsReply, deadline: Deadline) -> ExternalKey:
         try:
@@ -85,16 +111,21 @@ class ManageKeys:
             ) from error
 
 
+def _deletion(change: Change, asked: Asked, kms: Kms, key: ExternalKey, *, days: int = 0) -> Deletion:
+    return Deletion(change, asked.caller, asked.request_id, kms.region, kms.dkms_instance_id, key.name, key.arn, days)
+
+
 @contextmanager
-def _outcome_unknown(cmk: CmkName, change: str) -> Iterator[None]:
+def _outcome_unknown(deletion: Deletion) -> Iterator[None]:
     """Tells a change that may have happened from one that provably did not."""
     try:
         yield
     except KmsError as error:
         if error.committed_nothing:
             raise
+        sent = "CancelKeyDeletion" if deletion.change is Change.CANCEL_DELETION else "ScheduleKeyDeletion"
         raise BrokerError(
             Reason.CHANGE_OUTCOME_UNKNOWN,
-            f"{change} was sent and no answer settled whether it was done.",
-            metadata=error.metadata | {"key_id": cmk.key_id},
+            f"{sent} was sent and no answer settled whether it was done.",
+            metadata=error.metadata | {"key_id": deletion.cmk.key_id},
         ) from error

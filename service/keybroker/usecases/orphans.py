@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from keybroker.domain.attempt import Attempt, Kind, State
+from keybroker.domain.audit import Change
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import ExternalKey, KeyReference, KeyState, check_external
@@ -67,19 +68,24 @@ class Orphans:
             row = row or new_attempt(asked, Kind.DELETE_ORPHAN, kms, digest)
             row = self._rows.write("claim", claimed(row, key.name, first=False))
             try:
-                return self._scheduled(kms, key, pending_window, deadline)
+                return self._scheduled(kms, asked, key, pending_window, deadline)
             finally:
                 with suppress(BrokerError):  # the recovery lets go of it later
                     self._rows.write("release", released(row, None))
 
     def _scheduled(
-        self, kms: Kms, key: ExternalKey, pending_window: timedelta, deadline: Deadline
+        self, kms: Kms, asked: Asked, key: ExternalKey, pending_window: timedelta, deadline: Deadline
     ) -> tuple[ExternalKey, KmsReply]:
         fresh = self._keys.describe(kms, KeyReference(key.name.key_id), deadline=deadline)
         if fresh.state is not KeyState.PENDING_IMPORT:
             raise _no_orphan(key, "it is not PendingImport")
         return self._manage.schedule_deletion(
-            kms, KeyReference(key.name.key_id), pending_window=pending_window, deadline=deadline
+            kms,
+            asked,
+            KeyReference(key.name.key_id),
+            pending_window=pending_window,
+            deadline=deadline,
+            change=Change.DELETE_ORPHAN,
         )
 
     def _check(self, kms: Kms, key: ExternalKey, tag: str) -> Attempt:

@@ -7,11 +7,12 @@ told of each row that these Rows brought to an end.
 from collections.abc import Callable
 from typing import Protocol
 
-from keybroker.domain.attempt import Attempt, State
+from keybroker.domain.attempt import ENDS, Attempt, State
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName
 from keybroker.ports import CmkHeld, Ledger, RequestKnown, StaleVersion
 from keybroker.usecases.claims import in_progress
+from keybroker.usecases.trail import Trail
 
 Change = Callable[[Attempt], Attempt]
 
@@ -45,8 +46,10 @@ class Rows:
         at: Callable[[str], None] = _nowhere,
         on_finished: Callable[[Attempt], None] = _unheard,
         warn: Warn = _unlogged,
+        trail: Trail | None = None,
     ) -> None:
         self.ledger = ledger
+        self.trail = trail or Trail(outbox=ledger, log=None)
         self.at = at
         self.warn = warn
         self._on_finished = on_finished
@@ -83,6 +86,8 @@ class Rows:
         self.at(f"{name}: after")
         if written.is_terminal:
             self._on_finished(written)
+        if written.state in ENDS:
+            self.trail.deliver()
         return written
 
     def learn(self, name: str, attempt: Attempt, change: Change) -> Attempt:

@@ -1,6 +1,9 @@
 """Takes a CMK for one attempt: looks at it, and claims it in the ledger before anything is fetched for it (rule R5)."""
 
+from dataclasses import replace
+
 from keybroker.domain.attempt import Attempt
+from keybroker.domain.audit import before_import
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError
 from keybroker.domain.external_key import ExternalKey, KeyReference, check_external
@@ -63,11 +66,27 @@ class TakeCmk:
         self._embargo.check(key)
         return self._obtain.check(kms, key)
 
-    def claim(self, attempt: Attempt, key: ExternalKey) -> Attempt:
-        """The row, CLAIMED. Reasons: IMPORT_IN_PROGRESS, KEY_MATERIAL_ALREADY_BOUND."""
+    def claim(self, attempt: Attempt, key: ExternalKey, *, algorithm: str, entropy_source: str = "") -> Attempt:
+        """The row, CLAIMED, and announced.
+
+        Reasons: IMPORT_IN_PROGRESS, KEY_MATERIAL_ALREADY_BOUND, those of `announce`.
+        """
         ledger = self._rows.ledger
         first = not (ledger.attempted(key.name) or ledger.handed_out(key.name) or ledger.restored())
-        return self._rows.write("claim", claimed(attempt, key.name, first=first))
+        row = self._rows.write("claim", claimed(attempt, key.name, first=first))
+        try:
+            return self.announce(row, key, algorithm=algorithm, entropy_source=entropy_source)
+        except BaseException as error:
+            self.let_go(row, error)
+            raise
+
+    def announce(self, row: Attempt, key: ExternalKey, *, algorithm: str, entropy_source: str = "") -> Attempt:
+        """Tells the audit log of a claim with which nothing was done yet.
+
+        Reasons: AUDIT_UNAVAILABLE, LEDGER_UNAVAILABLE.
+        """
+        event = before_import(row, key, algorithm=algorithm, entropy_source=entropy_source)
+        return replace(row, audit_line=self._rows.trail.before(event))
 
     def let_go(self, attempt: Attempt, error: BaseException) -> None:
         """Nothing was generated for a claim: a repeat starts over. Never raises."""

@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     processes.drain_fits_the_grace_period,
     storage.mounts_are_used_and_files_are_there,
     storage.ledger_and_mark_are_on_claims_apart,
+    storage.production_is_audited_in_two_places,
     storage.policy_is_good,
     network.flows_are_the_needed_ones,
     objects.one_broker_at_a_time,

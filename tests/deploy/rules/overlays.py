@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterator
 
 from keybroker import __version__
+from keybroker.domain.secret_memory import SLOT_BYTES
 from tests.deploy.manifests import Manifests
 
 _BY_DIGEST = re.compile(r"[a-z0-9.-]+/keybroker@sha256:[0-9a-f]{64}")
+
+SMALLEST_LOCKABLE_BYTES = 64 * 1024  # RLIMIT_MEMLOCK of older systems; newer ones have 8 MiB. No manifest can raise it
 
 
 def overlay_is_what_it_says(manifests: Manifests) -> Iterator[str]:
@@ -27,6 +30,11 @@ def _production_settings(manifests: Manifests) -> Iterator[str]:
         yield "callers are not known"
     if not settings.imports.forbid_pkcs1_v1_5 or settings.imports.allow_foreign_tokens:
         yield "imports that may bind garbage"
+    hardening = settings.hardening
+    if not (hardening.dump_protection and hardening.require_memory_lock and hardening.require_no_swap):
+        yield "key material may reach a disk"
+    if server.max_concurrent_calls * SLOT_BYTES > SMALLEST_LOCKABLE_BYTES:
+        yield "more memory to lock than a container may"
     for name, instance in settings.kms.instances.items():
         if instance.allow_emulator or instance.endpoint != f"https://kms-vpc.{instance.region}.aliyuncs.com":
             yield f"{name} is not a KMS"

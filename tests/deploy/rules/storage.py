@@ -10,6 +10,7 @@ from tests.deploy.manifests import ROOT, Manifests, Tree, paths_in
 
 LEDGER = Path("/var/lib/keybroker/ledger.db")  # another name on the same claims is a lost ledger
 MARK = Path("/var/lib/keybroker-mark/mark")
+AUDIT = Path("/var/lib/keybroker-mark/audit.jsonl")  # not on the ledger's claim, which it could fill
 CLAIMS = {LEDGER.parent: "keybroker-state", MARK.parent: "keybroker-mark"}
 NOT_RANDOM = b"keybroker development, no secret"
 VELERO_LEAVES_OUT = "velero.io/exclude-from-backup"
@@ -18,6 +19,7 @@ CERTIFICATE_FILES = {"tls.crt", "tls.key", "ca.crt"}  # what cert-manager writes
 MADE_BY_OTHERS = {
     ("ConfigMap", "keybroker-client-ca"): {"ca.crt"},
     ("Secret", "keybroker-ledger-key"): {"key"},
+    ("Secret", "keybroker-receipt-key"): {"key.pem"},
 }
 
 
@@ -62,9 +64,16 @@ def ledger_and_mark_are_on_claims_apart(manifests: Manifests) -> Iterator[str]:
         yield "the mark's files are backed up"
 
 
+def production_is_audited_in_two_places(manifests: Manifests) -> Iterator[str]:
+    """A file alone can be cut at its end unnoticed, and standard output alone is lost with a collector's gap."""
+    settings = manifests.settings()
+    if settings.policy is not None and (settings.audit.file, settings.audit.stdout) != (AUDIT, True):
+        yield f"the audit log goes to {settings.audit.file}, standard output: {settings.audit.stdout}"
+
+
 def _files_needed(manifests: Manifests) -> set[Path]:
-    """All but the two that the broker makes."""
-    return {*paths_in(manifests.settings().model_dump()), Path(manifests.broker["args"][-1])} - {LEDGER, MARK}
+    """All but those that the broker makes."""
+    return {*paths_in(manifests.settings().model_dump()), Path(manifests.broker["args"][-1])} - {LEDGER, MARK, AUDIT}
 
 
 def _files_of(volume: Tree, manifests: Manifests) -> set[str]:

@@ -294,14 +294,14 @@ def test_margins_are_those_of_the_design() -> None:
 
 # Every transition
 
-WRAPPED = Wrapped("another token", b"another blob", NOW + timedelta(hours=24), "RSAES_OAEP_SHA_256")
+WRAPPED = Wrapped("another token", b"another blob", NOW + timedelta(hours=24), "RSAES_OAEP_SHA_256", b"another key")
 KEY = ExternalKey(CMK, "arn", "kst-example", AES_256, KeyState.ENABLED, "EXTERNAL")
 FULL = replace(OPEN, refused=1, failure=DENIED, kms_request_id="a-request")
 
 
 def test_claimed_forgets_what_an_earlier_start_left() -> None:
     again = protocol.claimed(replace(FULL, state=State.RELEASED, cmk=None), CMK, first=False)
-    assert again == row(State.CLAIMED, first=False, kms_request_id="a-request")
+    assert again == row(State.CLAIMED, first=False)  # nor what CreateKey was answered
 
 
 def test_prepared_records_the_first_send_before_it_leaves() -> None:
@@ -318,11 +318,12 @@ def test_resent_counts_a_send_of_the_same() -> None:
 
 
 def test_rewrapped_counts_a_send_and_keeps_every_expiry_and_the_material() -> None:
-    again = protocol.rewrapped(REFUSED, WRAPPED)
+    again = protocol.rewrapped(replace(REFUSED, wrapping_public_key_digest=b"the first key"), WRAPPED)
     assert (again.sends, again.refused, again.state) == (2, 1, State.PREPARED)
     assert again.pair_expiries == (NOW, WRAPPED.expires_at)
     assert (again.material_id, again.check_value) == (OPEN.material_id, OPEN.check_value)
     assert (again.import_token, again.wrapped_key_material) == ("another token", b"another blob")
+    assert again.wrapping_public_key_digest == b"another key"
 
 
 def test_refused_closes_one_send_only() -> None:
@@ -330,9 +331,18 @@ def test_refused_closes_one_send_only() -> None:
     assert (closed.open_sends, closed.failure, closed.state) == (2, THROTTLED, State.PREPARED)
 
 
-def test_accepted_keeps_the_requests_id_and_time() -> None:
-    accepted = protocol.accepted(OPEN, kms_request_id="their-request", at=NOW)
-    assert accepted == replace(OPEN, state=State.ACCEPTED, kms_request_id="their-request", accepted_at=NOW)
+def test_accepted_keeps_the_requests_id_and_time_and_the_public_key_of_the_send_that_was_accepted() -> None:
+    rewrapped = replace(OPEN, wrapping_public_key_digest=b"second")
+    accepted = protocol.accepted(rewrapped, kms_request_id="their-request", at=NOW, public_key_digest=b"first")
+    answer = {"kms_request_id": "their-request", "accepted_at": NOW, "wrapping_public_key_digest": b"first"}
+    assert accepted == replace(rewrapped, state=State.ACCEPTED, **answer)  # type: ignore[arg-type]
+
+
+def test_receipt_is_for_imported_rows_only() -> None:
+    assert protocol.receipted(row(State.IMPORTED), "a-receipt") == row(State.IMPORTED, receipt="a-receipt")
+    for state in set(State) - {State.IMPORTED}:
+        with pytest.raises(ValueError, match="gets no receipt"):
+            protocol.receipted(row(state), "a-receipt")
 
 
 @pytest.mark.parametrize("evidence", Evidence)

@@ -1,6 +1,8 @@
 """A generator's bytes are used after both tests only; a failure is told, logged once, and recovered from."""
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -182,11 +184,36 @@ def test_failed_test_holds_until_a_start_up_test_passes() -> None:
     refusal(entropy.check)
     noise.calls.clear()
     refusal(lambda: filled(entropy))
-    assert noise.calls == [*START, "disconnect"]  # nothing is drawn for a key
+    assert noise.calls == ["connect", 8192, "disconnect"]  # nothing is drawn for a key
     noise.broken = None
     noise.calls.clear()
     filled(entropy)
-    assert noise.calls == [*START, 480, 32]
+    assert noise.calls == ["connect", 8192, 480, 32]
+
+
+def test_generator_that_a_window_finds_in_half_the_cases_gives_no_key_once_it_was_found() -> None:
+    noise = Switched(seed=7)
+    entropy = source(noise)
+    entropy.check()
+    noise.broken = biased
+    keys = iter(lambda: filled(entropy), b"")
+    with pytest.raises(BrokerError, match="adaptive proportion"):
+        deque(keys, maxlen=0)
+    for _ in range(100):
+        refusal(lambda: filled(entropy))
+
+
+def test_longer_test_is_for_the_connection_after_a_failed_one_only() -> None:
+    noise = Switched()
+    entropy = source(noise)
+    noise.broken = stuck
+    refusal(entropy.check)
+    noise.broken = None
+    entropy.check()
+    noise.calls.clear()
+    noise.down = "check"
+    filled(entropy)
+    assert noise.calls == ["check", *START, 480, 32]
 
 
 # Many calls at once
@@ -213,3 +240,61 @@ def test_generator_is_never_asked_by_two_at_once_and_one_that_hangs_holds_nobody
         go.set()
         thread.join()
     filled(entropy)
+
+
+def test_generator_that_hangs_is_told_and_waited_for_once(logged: list[Any]) -> None:
+    """Calls that each wait their turn out would take every worker."""
+    entered, go = threading.Event(), threading.Event()
+
+    class Hangs(Noise):
+        def check(self) -> None:
+            entered.set()
+            assert go.wait(10)
+
+    entropy = source(Hangs(), turn_seconds=0.2)
+    entropy.check()
+    thread = threading.Thread(target=entropy.check)
+    thread.start()
+    try:
+        assert entered.wait(10)
+        refusal(entropy.check)
+        started = time.monotonic()
+        for _ in range(50):
+            refusal(entropy.check)
+        assert time.monotonic() - started < 5  # 10 s if each waited
+    finally:
+        go.set()
+        thread.join()
+    filled(entropy)
+    assert [(entry["event"], entry.get("kind", "")) for entry in logged] == [
+        ("entropy_source_ready", ""),
+        ("entropy_source_failed", "NoAnswer"),
+        ("entropy_source_ready", ""),
+    ]
+
+
+def test_call_waits_its_turn_again_once_the_generator_has_answered() -> None:
+    class Slow(Noise):
+        slow: threading.Event | None = None
+
+        def check(self) -> None:
+            entered.set()
+            assert self.slow is None or self.slow.wait(10)
+
+    entered, noise = threading.Event(), Slow()
+    entropy = source(noise, turn_seconds=0.05)
+    entropy.check()
+    for waited_in_vain in (True, False):
+        noise.slow = threading.Event()
+        entered.clear()
+        thread = threading.Thread(target=entropy.check)
+        thread.start()
+        assert entered.wait(10)
+        if waited_in_vain:
+            refusal(entropy.check)
+            noise.slow.set()
+        else:
+            entropy._turn_seconds = 10.0
+            threading.Timer(0.2, noise.slow.set).start()
+            entropy.check()
+        thread.join()

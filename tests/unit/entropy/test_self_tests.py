@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -30,11 +31,20 @@ def wrapped_wrongly(self: key_material.KeyMaterial, parameters: Any) -> bytes:
     return self_tests._pair().public_key().encrypt(bytes(32), parameters.algorithm.padding)
 
 
+class AnotherSigner:
+    """Signs with a key of its own."""
+
+    @staticmethod
+    def from_private_bytes(_: bytes) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.generate()
+
+
 FAULTS: list[tuple[str, Any, str, Callable[..., Any]]] = [
     ("wrapping", key_material, "load_wrapping_public_key", wrapped_for_another),
     ("wrapping", key_material.KeyMaterial, "wrap", wrapped_wrongly),
     ("check value", self_tests, "key_check_value", lambda material: KeyCheckValue(b"abc")),
     ("signature", signing, "canonical_request", lambda request: "another"),
+    ("receipts", self_tests, "Ed25519PrivateKey", AnotherSigner),
 ]
 
 
@@ -59,7 +69,7 @@ def test_broker_that_computes_wrongly_does_not_serve(
 
     monkeypatch.setattr(command, "protect_from_dumps", lambda: None)  # it would be the test process that is protected
 
-    def failing() -> None:
+    def failing(_: object) -> None:
         raise SelfTestFailed("the self-test of the check value failed")
 
     bound: list[object] = []

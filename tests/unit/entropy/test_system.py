@@ -1,5 +1,6 @@
 """The operating system's generator, and what happens when it gives too little."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,19 @@ def test_source_that_is_missing_or_gives_too_little_is_unavailable(
     assert caught.value.reason is Reason.ENTROPY_UNAVAILABLE
     assert caught.value.metadata == {"entropy_source": "os"}
     assert str(tmp_path) not in caught.value.message
+
+
+def test_generator_that_is_not_seeded_yet_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getrandom(size: int, flags: int) -> bytes:
+        assert flags == os.GRND_NONBLOCK  # without it the call would wait
+        raise BlockingIOError
+
+    monkeypatch.setattr(system.os, "getrandom", getrandom)
+    with pytest.raises(BrokerError, match="not seeded yet") as caught:
+        SystemEntropy().check()
+    assert caught.value.reason is Reason.ENTROPY_UNAVAILABLE
+
+
+def test_its_output_is_not_said_to_be_tested() -> None:
+    """The kernel's own tests are the kernel's to tell of (docs/entropy.md)."""
+    assert not SystemEntropy().is_health_tested

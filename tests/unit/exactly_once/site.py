@@ -96,6 +96,7 @@ class Site:
     """See the module. `truth` watches; `requests` is who asks for what, `first` where the newest of them begin."""
 
     name = "os"  # ports.EntropySource
+    is_health_tested = False
 
     def __init__(self, readings: Readings, people: People) -> None:
         self.readings = readings

@@ -30,6 +30,20 @@ assert not memory.all_locked
 assert memory.all_excluded
 """
 
+LITTLE_LOCKABLE = """
+import os, resource
+from keybroker.domain.secret_memory import SecretMemory
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setuid(65534)
+memory = SecretMemory()
+memory.prepare(512)
+assert memory.all_locked
+memory.prepare(513)
+assert not memory.all_locked
+"""
+
 
 def filled(memory: SecretMemory, content: bytes = SECRET) -> Slot:
     slot = memory.take()
@@ -85,6 +99,7 @@ def test_memory_that_can_not_be_locked_is_used_and_told() -> None:
 
 def test_256_secrets_need_no_more_than_the_smallest_usual_limit_of_locked_memory() -> None:
     memory = SecretMemory()
+    memory.prepare(256)
     slots = [filled(memory, number.to_bytes(2, "big") * 16) for number in range(256)]
     pages = {id(slot.secret) // 4096 for slot in slots}
     assert len(pages) * 4096 <= 64 * 1024
@@ -148,5 +163,17 @@ def test_threads_never_share_a_slot() -> None:
 def test_prepare_says_what_the_system_allows_before_there_is_a_secret() -> None:
     memory = SecretMemory(exclude_from_dumps=False)
     assert memory.all_excluded
-    memory.prepare()
+    memory.prepare(1)
     assert not memory.all_excluded
+
+
+def test_prepare_tells_at_once_that_the_limit_is_less_than_all_calls_need() -> None:
+    """And not under load, when the page that can't be locked is taken."""
+    subprocess.run([sys.executable, "-c", LITTLE_LOCKABLE], check=True)
+
+
+def test_prepared_memory_is_enough_for_that_many_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SecretMemory()
+    memory.prepare(SLOTS_A_PAGE + 1)
+    monkeypatch.setattr(memory, "_map_page", lambda: pytest.fail("another page"))
+    assert len({id(filled(memory).secret) for _ in range(SLOTS_A_PAGE + 1)}) == SLOTS_A_PAGE + 1

@@ -127,6 +127,13 @@ def test_entry_of_an_unknown_kind_does_not_hide_the_others() -> None:
     assert set(parse_jwks(content)) == {issuer.key_id}
 
 
+@pytest.mark.parametrize("key_id", [[], {}, 1, True], ids=str)
+def test_entry_whose_key_id_is_no_text_does_not_hide_the_others(key_id: object) -> None:
+    issuer, other = Issuer(), Issuer(key_id="other")
+    odd, good = ({**json.loads(each.jwks())["keys"][0]} for each in (issuer, other))
+    assert set(parse_jwks(json.dumps({"keys": [odd | {"kid": key_id}, good]}).encode())) == {"other", None}
+
+
 def test_known_key_waits_for_no_fetch(publisher: Publisher) -> None:
     clock, issuer = FakeClock(), Issuer()
     publisher.content = issuer.jwks()

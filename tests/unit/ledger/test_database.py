@@ -81,8 +81,33 @@ def test_file_of_a_newer_schema_is_refused(files: Files) -> None:
     files.ledger()
     files.close()
     files.execute(f"PRAGMA user_version = {schema.USER_VERSION + 1}")
-    with pytest.raises(LedgerFileError, match=r"of a newer keybroker \(schema 2\)"):
+    with pytest.raises(LedgerFileError, match=r"of a newer keybroker \(schema 3\)"):
         files.ledger()
+
+
+def test_file_of_the_first_schema_becomes_one_of_this_and_keeps_its_rows(files: Files) -> None:
+    row = files.ledger().insert(attempt())
+    fresh = columns(files)
+    files.close()
+    for statement in (
+        "DROP TABLE audit_due",
+        "ALTER TABLE meta DROP COLUMN audit_head",
+        "PRAGMA user_version = 1",
+    ):
+        files.execute(statement)
+    ledger = files.ledger()
+    assert ledger.find("jwt:caller", "request-1") == row
+    assert columns(files) == fresh
+    assert (ledger.audit_due(), ledger.audit_head()) == ([], "")
+    files.close()
+    files.ledger()  # and it is one of this schema for good
+
+
+def columns(files: Files) -> dict[str, set[tuple[object, ...]]]:
+    """Of each table the names, types and defaults of its columns."""
+    with closing(sqlite3.connect(files.file)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {name: {row[1:] for row in connection.execute(f"PRAGMA table_info({name})")} for (name,) in tables}
 
 
 @pytest.mark.parametrize("kind", ["no folder", "a folder"])

@@ -126,7 +126,8 @@ def test_why_names_each_rule_and_what_it_lacks() -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"", "policy"),
+        (b"", "^policy: must be a mapping$"),
+        (b"rules: [1]", r"^policy\.rules\.0: must be a mapping$"),
         (b"rules: [", "YAML"),
         (b"\xff", "YAML"),
         (b"rules: []\nrules: []", "has a key twice in line 2"),

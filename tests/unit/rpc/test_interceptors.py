@@ -98,9 +98,18 @@ def test_broker_error_has_its_code_reason_and_metadata(reason: Reason) -> None:
     assert outcome.code is grpc.StatusCode[REASONS[reason].code]
     assert outcome.details == outcome.status.message == f"What happened. {REASONS[reason].advice}"
     assert outcome.error_info.reason == reason
-    assert dict(outcome.error_info.metadata) == {"key_id": "key-1"}
+    correlation_id = {"correlation_id": outcome.call_line["correlation_id"]}
+    more = correlation_id if outcome.code is grpc.StatusCode.INTERNAL else {}
+    assert dict(outcome.error_info.metadata) == {"key_id": "key-1"} | more
     assert [line["event"] for line in outcome.log] == ["call"]
     assert outcome.call_line["reason"] == reason
+
+
+def test_internal_error_that_several_calls_share_names_each_call_s_correlation_id() -> None:
+    shared = BrokerError(Reason.WRAPPING_PUBLIC_KEY_REJECTED, "What happened.")
+    for outcome in (call(Scripted(raising(shared))), call(Scripted(raising(shared)))):
+        assert outcome.error_info.metadata["correlation_id"] == outcome.call_line["correlation_id"]
+    assert shared.metadata == {}
 
 
 def test_broker_error_shows_nothing_of_its_cause(capfd: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,7 @@ ROW = Attempt(
     accepted_at=NOW,
     evidence=Evidence.ACCEPTED,
     entropy_source="pkcs11",
+    receipt="a-receipt",
     key=ExternalKey(
         CmkName("1", "cn-hangzhou", "key-1"),
         "arn",
@@ -181,6 +182,11 @@ def test_imported_fills_every_field_of_the_proto() -> None:
     assert {field.name for field, _ in message.ListFields()} == set(message.DESCRIPTOR.fields_by_name)
     assert message.key_check_value.value == b"abc"
     assert message.import_time.ToDatetime(UTC) == NOW
+
+
+def test_imported_wrapped_fills_every_field_of_the_proto() -> None:
+    message = responses.imported_wrapped(Instance(), ROW, replayed=True)
+    assert {field.name for field, _ in message.ListFields()} == set(message.DESCRIPTOR.fields_by_name)
 
 
 @pytest.mark.parametrize("value", Evidence)

@@ -557,6 +557,21 @@ def test_variable_below_a_value_is_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("path", ["a\x00b", "\ud800"], ids=["NUL", "surrogate"])
+@pytest.mark.parametrize("key", ["ledger.key_file", "ledger.old_key_files", "policy.file"])
+def test_path_that_no_file_can_have_is_refused_by_name(key: str, path: str) -> None:
+    changes = {"ledger": {"key_file": "k", "old_key_files": ["o"]}, "policy": {"file": "p"}}
+    section, name = key.split(".")
+    changes[section][name] = [path] if name == "old_key_files" else path
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(key)}: is not a path$"):
+        parse_settings(tree(**changes))
+
+
+def test_section_that_is_no_mapping_is_refused_without_our_names() -> None:
+    with pytest.raises(ConfigurationError, match=r"^server\.tls: must be a mapping$"):
+        parse_settings(tree(server__tls=[1]))
+
+
 yaml_like = st.one_of(st.text(max_size=30), st.from_regex(r"[-\[\]{}:,!&*?|>'\"%@`0-9a-z.\n ]{0,30}", fullmatch=True))
 
 

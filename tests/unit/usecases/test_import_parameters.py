@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -15,6 +16,7 @@ from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName, KeyReference, KeyState
 from keybroker.domain.import_parameters import ImportParameters
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5
+from keybroker.usecases.asked import Asked
 from keybroker.usecases.obtain_import_parameters import ImportParametersCache
 from keybroker.usecases.single_flight import SingleFlight
 from tests.builders import FakeClock, World, lost_reply
@@ -235,7 +237,8 @@ def test_hand_out_after_a_change_reads_the_state_anew_and_holds_no_pair(change: 
         world.kms.fail_next(operation, lost_reply(), when="after")
     options = {"pending_window": timedelta(days=7)} if change == "schedule_deletion" else {}
     with suppress(BrokerError):
-        getattr(world.manage, change)(world.kms, KeyReference(key_id), deadline=world.deadline(), **options)
+        asked = Asked("a caller", str(uuid4()))
+        getattr(world.manage, change)(world.kms, asked, KeyReference(key_id), deadline=world.deadline(), **options)
     assert len(world.cache) == 0
     world.kms.set_state(key_id, KeyState.DISABLED)
     if outcome == "lost":

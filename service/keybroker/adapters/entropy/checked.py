@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from keybroker.adapters.entropy.failures import HealthTestFailed, SourceFailed, unavailable
-from keybroker.adapters.entropy.health import START_UP_SAMPLES, WINDOW, HealthTests
+from keybroker.adapters.entropy.health import RECOVERY_SAMPLES, START_UP_SAMPLES, WINDOW, HealthTests
 
 TURN_SECONDS = 5.0
 """How long a call waits while another one talks to the HSM: one that hangs must not hold every worker."""
@@ -38,6 +38,8 @@ class Generator(Protocol):
 class CheckedEntropy:
     """ports.EntropySource on a Generator."""
 
+    is_health_tested = True
+
     def __init__(
         self,
         *,
@@ -52,6 +54,8 @@ class CheckedEntropy:
         self._turn_seconds = turn_seconds
         self._lock = threading.Lock()
         self._connected = False
+        self._doubted = False  # a test has failed since the last that passed
+        self._hangs = False  # somebody waited in vain for the call that is under way
         self._told = ""  # the failure that the log has last
 
     @property
@@ -71,17 +75,23 @@ class CheckedEntropy:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=self._turn_seconds):
+        if not self._lock.acquire(timeout=0 if self._hangs else self._turn_seconds):
+            self._hangs = True  # so one call waited, or those of one moment; the next ones don't
+            self._tell("NoAnswer")
             raise unavailable(self._name, "does not answer in time")
         try:
             yield
+            if self._told:
+                self._tell_ready()
         except SourceFailed as error:
             self._shut(error.kind)
             raise unavailable(self._name, "does not answer") from None
         except HealthTestFailed as error:
+            self._doubted = True
             self._shut(f"{error.test} test")
             raise unavailable(self._name, f"failed its {error.test} test") from None
         finally:
+            self._hangs = False
             self._lock.release()
 
     def _do(self, work: Callable[[], None]) -> None:
@@ -97,12 +107,11 @@ class CheckedEntropy:
     def _connect(self) -> None:
         self._connected = False
         self._generator.connect()
-        sample = bytearray(START_UP_SAMPLES)
+        sample = bytearray(RECOVERY_SAMPLES if self._doubted else START_UP_SAMPLES)
         self._generator.read_into(memoryview(sample))
         self._tests.run(sample)
-        self._connected = True
-        structlog.get_logger().info("entropy_source_ready", source=self._name)
-        self._told = ""
+        self._connected, self._doubted = True, False
+        self._tell_ready()
 
     def _draw(self, buffer: memoryview) -> None:
         lead = bytearray(WINDOW - len(buffer) % WINDOW)  # never empty: no byte of the buffer is a window's first
@@ -114,6 +123,13 @@ class CheckedEntropy:
         self._connected = False
         with suppress(SourceFailed):
             self._generator.disconnect()
+        self._tell(kind)
+
+    def _tell_ready(self) -> None:
+        structlog.get_logger().info("entropy_source_ready", source=self._name)
+        self._told = ""
+
+    def _tell(self, kind: str) -> None:
         if kind != self._told:
             self._told = kind
             structlog.get_logger().error("entropy_source_failed", source=self._name, kind=kind)

@@ -14,6 +14,8 @@ from keybroker.adapters.entropy.failures import HealthTestFailed
 
 WINDOW = 512  # §4.4.2, for samples of more than one bit
 START_UP_SAMPLES = 2 * WINDOW
+RECOVERY_SAMPLES = 16 * WINDOW
+"""After a test has failed. A generator that each window finds in half the cases would often pass two of them."""
 MIN_ENTROPY_BITS = 8.0
 """What an HSM's generator claims for a byte: all of it."""
 FALSE_POSITIVE_BITS = 30

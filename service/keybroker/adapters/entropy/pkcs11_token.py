@@ -7,22 +7,25 @@ the functions.
 """
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pkcs11
 from pkcs11.exceptions import PinIncorrect, PinInvalid, PinLenRange, PKCS11Error
 
 from keybroker.adapters.entropy.failures import SourceFailed
 
-_GENERATE_RANDOM = 64  # place in CK_FUNCTION_LIST, after the version
+_FINALIZE = 1  # places in CK_FUNCTION_LIST, after the version
+_GENERATE_RANDOM = 64
 _CKR_OK = 0
 _BLOCK = 16
 """OpenSSL's CTR-DRBG, and SoftHSM2 with it, keeps the block that a draw ends inside of, until the next such."""
 _PIN_REFUSED = (PinIncorrect, PinInvalid, PinLenRange)
 
+_Finalize = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
 _GenerateRandom = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong)
 
 
@@ -40,17 +43,17 @@ class Pkcs11Token:
         self._token_label = token_label
         self._pin = pin
         self._refused_pin: str | None = None
+        self._library: Any = None  # asking python-pkcs11 for it again would initialise the module
         self._session: pkcs11.Session | None = None
 
     def connect(self) -> None:
         """Initialises the module anew: only that makes it look for tokens again, and it ends every earlier session."""
         self._session = None
         with _failures():
-            library = pkcs11.lib(self._module_file)
-            with suppress(PKCS11Error):
-                library.finalize()
-            library.initialize()
-            token = library.get_token(token_label=self._token_label)
+            self._library = self._library or pkcs11.lib(self._module_file)
+            self._finalize()
+            self._library.initialize()
+            token = self._library.get_token(token_label=self._token_label)
         self._session = self._log_in(token)
 
     def check(self) -> None:
@@ -75,8 +78,18 @@ class Pkcs11Token:
     def disconnect(self) -> None:
         """Ends the session and the module's hold on the token."""
         self._session = None
-        with _failures():
-            pkcs11.lib(self._module_file).finalize()
+        if self._library is not None:
+            self._finalize()
+
+    def _finalize(self) -> None:
+        """By the module's own function first: python-pkcs11 stops every thread while its call of it lasts.
+
+        A module that waits for its device there would so hold the whole broker. What python-pkcs11 calls then comes
+        back at once, since nothing is initialised any more, and it takes note.
+        """
+        _Finalize(_functions(self._module_file)[_FINALIZE])(None)
+        with suppress(PKCS11Error):
+            self._library.finalize()
 
     def _opened(self) -> pkcs11.Session:
         if self._session is None:
@@ -100,11 +113,17 @@ class Pkcs11Token:
 @cache
 def generate_random_of(module_file: str) -> Callable[[int, int, int], int]:
     """C_GenerateRandom of a module that is loaded already: (session, address, length) → CK_RV."""
+    return _GenerateRandom(_functions(module_file)[_GENERATE_RANDOM])
+
+
+@cache
+def _functions(module_file: str) -> Sequence[int]:
+    """The addresses of a loaded module's functions. Called by ctypes, they let other threads run."""
     library = ctypes.CDLL(module_file)
     functions = ctypes.POINTER(_FunctionList)()
     if library.C_GetFunctionList(ctypes.byref(functions)) != _CKR_OK:
         raise SourceFailed("C_GetFunctionList")
-    return _GenerateRandom(functions.contents.functions[_GENERATE_RANDOM])
+    return list(functions.contents.functions)
 
 
 @contextmanager

@@ -112,4 +112,5 @@ def _key(entry: Mapping[str, Any]) -> jwt.PyJWK | None:
 
 
 def _signs(entry: Mapping[str, object]) -> bool:
-    return entry.get("kty") in {"RSA", "EC", "OKP"} and entry.get("use", "sig") == "sig" and "d" not in entry
+    named = isinstance(entry.get("kid"), str | None)  # RFC 7517 §4.5
+    return named and entry.get("kty") in {"RSA", "EC", "OKP"} and entry.get("use", "sig") == "sig" and "d" not in entry

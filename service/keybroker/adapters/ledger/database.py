@@ -129,9 +129,10 @@ def _prepare(connection: Connection, ledger_id: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     with _transaction(connection, "BEGIN IMMEDIATE"):
         if _is_empty(connection):
-            for statement in filter(str.strip, schema.CREATE.split(";")):
-                connection.execute(statement)
+            _run(connection, schema.CREATE)
             connection.execute("INSERT INTO meta (one, ledger_id, sequence) VALUES (1, ?, 0)", (ledger_id,))
+        while (version := _version(connection)) < schema.USER_VERSION:
+            _run(connection, schema.MIGRATIONS[version])
 
 
 def _check_ours(connection: Connection) -> None:
@@ -139,9 +140,18 @@ def _check_ours(connection: Connection) -> None:
         return
     if connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
         raise LedgerFileError("the ledger's file is another program's database")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > schema.USER_VERSION:
+    if (version := _version(connection)) > schema.USER_VERSION:
         raise LedgerFileError(f"the ledger's file is of a newer keybroker (schema {version})")
+
+
+def _version(connection: Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _run(connection: Connection, statements: str) -> None:
+    for statement in filter(str.strip, statements.split(";")):
+        connection.execute(statement)
 
 
 def _is_empty(connection: Connection) -> bool:

@@ -1,7 +1,7 @@
 """ports.Ledger over SQLite. Rows: records.py; sealed values: values.py; the mark: mark.py and restores.py."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import structlog
 
+from keybroker.adapters.ledger import audit_due, records, restores, schema
 from keybroker.adapters.ledger import handed_out as tokens
-from keybroker.adapters.ledger import records, restores, schema
 from keybroker.adapters.ledger.database import Connection, Database, NotUnique
 from keybroker.adapters.ledger.instants import from_microseconds, to_microseconds
 from keybroker.adapters.ledger.mark import Mark
@@ -18,8 +18,9 @@ from keybroker.adapters.ledger.reader import RowReader
 from keybroker.adapters.ledger.sealing import Keyring
 from keybroker.adapters.ledger.values import sealed_values
 from keybroker.domain.attempt import Attempt, HandedOut
+from keybroker.domain.audit import AuditEvent
 from keybroker.domain.external_key import CmkName
-from keybroker.ports import Clock, CmkHeld, RequestKnown, Restored, StaleVersion
+from keybroker.ports import Clock, CmkHeld, DueEvent, RequestKnown, Restored, StaleVersion
 
 TOMBSTONES_KEPT = timedelta(days=400)
 _OF_REQUEST = "caller = ? AND request_id = ?"
@@ -27,14 +28,19 @@ _OF_CMK = "account = ? AND region = ? AND key_id = ?"
 _HOLDING = f"{_OF_CMK} AND {schema.HOLDS}"
 
 
+def _no_event(_: Attempt) -> None:
+    """Nothing is audited."""
+
+
 class SqliteLedger:
     """The ledger in `file`, or in memory without one. `mark_file` should be on another volume.
 
-    `clock` dates rows. To be connected before use and closed after it; any thread may use it. Every method but tag()
-    raises BrokerError LEDGER_UNAVAILABLE; from one that writes it means that it is not known whether it did.
+    `clock` dates rows. `to_audit` makes the event of a row that was written, if there is one to be told, which is kept
+    in the same transaction. To be connected before use and closed after it; any thread may use it. Every method but
+    tag() raises BrokerError LEDGER_UNAVAILABLE; from one that writes it means that it is not known whether it did.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it is made of
         self,
         *,
         keyring: Keyring,
@@ -42,6 +48,7 @@ class SqliteLedger:
         file: Path | None = None,
         mark_file: Path | None = None,
         tombstones_kept: timedelta = TOMBSTONES_KEPT,
+        to_audit: Callable[[Attempt], AuditEvent | None] = _no_event,
     ) -> None:
         self._keyring = keyring
         self._clock = clock
@@ -49,6 +56,7 @@ class SqliteLedger:
         self._mark = Mark(path=mark_file) if mark_file else None
         self._rows = RowReader(keyring=keyring)
         self._tombstones_kept = tombstones_kept
+        self._to_audit = to_audit
 
     def connect(self) -> None:
         """Opens or makes the files, and sees whether the ledger was restored.
@@ -102,6 +110,7 @@ class SqliteLedger:
                     raise RequestKnown from None
                 self._raise_if_held(connection, attempt)
                 raise
+            self._put_due(connection, written)
         return written
 
     def update(self, attempt: Attempt) -> Attempt:
@@ -121,6 +130,7 @@ class SqliteLedger:
                 raise
             if cursor.rowcount != 1:
                 raise StaleVersion
+            self._put_due(connection, written)
         return written
 
     def unfinished(self) -> Sequence[Attempt]:
@@ -166,6 +176,34 @@ class SqliteLedger:
                 "UPDATE meta SET restored_at = ? WHERE restored AND restored_at IS NULL", (to_microseconds(at),)
             )
 
+    def audit_due(self, *, after: int = 0) -> Sequence[DueEvent]:
+        """The events that are due, in the order in which they became it, of those with a later sequence."""
+        with self._database.reading() as connection:
+            return audit_due.read(connection, after)
+
+    def put_audit_due(self, event: AuditEvent, *, held: bool = False) -> None:
+        """Keeps an event, or what it has become; a held one is not due before release_held_audit()."""
+        with self._writing() as (connection, version):
+            audit_due.put(connection, event, version, held=held)
+
+    def drop_audit_due(self, ids: Sequence[str], *, head: str) -> None:
+        """Forgets events that the audit log has; `head` is the hash of its last line."""
+        with self._writing() as (connection, _):
+            audit_due.drop(connection, ids)
+            if head:
+                connection.execute("UPDATE meta SET audit_head = ?", (head,))
+
+    def release_held_audit(self) -> None:
+        """What a process that has ended had held is due."""
+        with self._writing() as (connection, version):
+            audit_due.release_held(connection, version)
+
+    def audit_head(self) -> str:
+        """The hash of the last line that the audit log is known to have."""
+        with self._database.reading() as connection:
+            head: str = connection.execute("SELECT audit_head FROM meta").fetchone()[0]
+        return head
+
     def prune(self, now: datetime) -> None:
         """Forgets tokens an hour after their expiry, and old tombstones of new CMKs. Empties the write-ahead log."""
         tombstones = f"attempts WHERE {schema.IS_TOMBSTONE} AND updated_at < ?"
@@ -207,6 +245,11 @@ class SqliteLedger:
         body = records.encode(attempt)
         fixed = records.columns(attempt)
         return {**fixed, "updated_at": to_microseconds(now), "body": body, **sealed_values(attempt, self._keyring)}
+
+    def _put_due(self, connection: Connection, written: Attempt) -> None:
+        event = self._to_audit(written)
+        if event is not None:
+            audit_due.put(connection, event, written.version, held=False)
 
     def _raise_if_held(self, connection: Connection, attempt: Attempt) -> None:
         if attempt.cmk and self._first(connection, _HOLDING, *_triple(attempt.cmk)):

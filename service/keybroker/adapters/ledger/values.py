@@ -9,16 +9,15 @@ from dataclasses import replace
 from keybroker.adapters.ledger.database import Row
 from keybroker.adapters.ledger.records import Unreadable
 from keybroker.adapters.ledger.sealing import CannotOpen, Keyring, Place
-from keybroker.domain.attempt import TERMINAL, Attempt, State
+from keybroker.domain.attempt import ENDS, Attempt
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256
 
-_ENDED = TERMINAL | {State.RELEASED}
 _STORABLE = frozenset({RSAES_OAEP_SHA_256.kms_name})
 
 
 def sealed_values(attempt: Attempt, keyring: Keyring) -> dict[str, str | bytes | None]:
     """The columns for a row: NULL for what is not to be stored."""
-    storable = attempt.state not in _ENDED and attempt.algorithm in _STORABLE
+    storable = attempt.state not in ENDS and attempt.algorithm in _STORABLE
     token = attempt.import_token.encode() if storable else b""
     blob = attempt.wrapped_key_material if storable else b""
     return {

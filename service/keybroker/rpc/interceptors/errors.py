@@ -1,8 +1,8 @@
 """Outermost: what leaves the server as an error is one of ours. A security control.
 
 grpc sends the text of an exception that escapes a servicer, or an interceptor, to the client. Here every BrokerError
-becomes its status, and anything else becomes INTERNAL with a correlation id that leads to the log. If telling fails
-too, the client hears that and no more.
+becomes its status, and anything else becomes INTERNAL. Whatever is INTERNAL has a correlation id that leads to the log.
+If telling fails too, the client hears that and no more.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from keybroker.domain.errors import BrokerError, Reason
+from keybroker.domain.errors import BrokerError, Code, Reason
 from keybroker.rpc.call import CURRENT_CALL
 from keybroker.rpc.interceptors.unary import Context, Handler, MethodHandler, UnaryInterceptor
 from keybroker.rpc.status import TrailingMetadata, code_of, message_of, trailing_metadata
@@ -56,9 +56,22 @@ class ErrorsInterceptor(UnaryInterceptor):
 def _status_of(method: str, error: Exception) -> tuple[grpc.StatusCode, str, TrailingMetadata]:
     try:
         failure = error if isinstance(error, BrokerError) else unforeseen(method, error)
+        if failure.rule.code is Code.INTERNAL:
+            failure = _correlated(failure)
         return code_of(failure), message_of(failure), trailing_metadata(failure)
     except Exception:  # noqa: BLE001  # not even what goes wrong in telling it
         return grpc.StatusCode.INTERNAL, _UNTOLD, ()
+
+
+def _correlated(error: BrokerError) -> BrokerError:
+    """The error with the call's correlation id. Another one: calls that waited for the same read share an error."""
+    call = CURRENT_CALL.get(None)
+    return BrokerError(
+        error.reason,
+        error.message,
+        metadata=error.metadata | {"correlation_id": call.correlation_id if call else ""},
+        retry_after_seconds=error.retry_after_seconds,
+    )
 
 
 def unforeseen(method: str, error: Exception) -> BrokerError:

@@ -1,0 +1,83 @@
+"""`keybroker audit verify`: whether an audit log is as it was written, and up to where that is certain."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+from keybroker.adapters.audit.lines import HASH
+from keybroker.adapters.audit.reading import Report, verify
+
+EXIT_SOUND = 0
+EXIT_DEFECTS = 1
+EXIT_UNREADABLE = 2  # as for a bad argument
+
+
+def add_audit_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `audit verify` to the command line."""
+    audit = commands.add_parser("audit", help="verify an audit log").add_subparsers(required=True, metavar="COMMAND")
+    parser = audit.add_parser(
+        "verify",
+        help="find what was changed, removed, added or moved",
+        description="Ends in 0 if the log is sound, in 1 if it has defects, in 2 if it can't be read.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="the log's files, oldest first; - is standard input")
+    parser.add_argument(
+        "--expect-head",
+        action="append",
+        default=[],
+        type=_hash,
+        metavar="HASH",
+        help="hash of a line, kept elsewhere, that the log must have; can be given again",
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="form of the report")
+    parser.set_defaults(run=audit_verify)
+
+
+def audit_verify(options: argparse.Namespace) -> int:
+    """Verifies, and prints the report."""
+    try:
+        report = verify(_opened(options.files), heads=options.expect_head)
+    except OSError as error:
+        print(f"keybroker: {error.filename or 'a file'} can't be read: {error.strerror}", file=sys.stderr)
+        return EXIT_UNREADABLE
+    sys.stdout.write(_as_json(report) if options.output == "json" else _as_text(report))
+    return EXIT_SOUND if report.is_sound else EXIT_DEFECTS
+
+
+def _opened(names: Sequence[str]) -> Iterator[tuple[str, BinaryIO]]:
+    for name in names:
+        if name == "-":
+            yield "standard input", sys.stdin.buffer
+            continue
+        with Path(name).open("rb") as file:
+            yield name, file
+
+
+def _hash(text: str) -> str:
+    if not HASH.fullmatch(text):
+        raise argparse.ArgumentTypeError("must be the hash of a line: 64 digits, 0-9 and a-f")
+    return text
+
+
+def _as_text(report: Report) -> str:
+    parts = [f"{report.lines} lines, {len(report.chains)} chains"]
+    for chain in report.chains:
+        version = f", keybroker {chain.version}" if chain.version else ""
+        parts += [
+            f"chain {chain.id}: {chain.first_seq} to {chain.last_seq}{version}",
+            f"  from {chain.first_place}, {chain.first_time}, to {chain.last_place}, {chain.last_time}",
+        ]
+    parts += [f"note: {note}" for note in report.notes]
+    parts += [f"DEFECT {defect.kind}: {defect}" for defect in report.defects]
+    if report.defect_count > len(report.defects):
+        parts.append(f"and {report.defect_count - len(report.defects)} more")
+    result = "sound" if report.is_sound else f"NOT SOUND, defects: {report.defect_count}"
+    return "\n".join([*parts, report.anchor, result, ""])
+
+
+def _as_json(report: Report) -> str:
+    return json.dumps({"sound": report.is_sound, **asdict(report)}, indent=2) + "\n"

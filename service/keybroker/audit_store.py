@@ -1,0 +1,37 @@
+"""Makes the audit log that the settings ask for. Part of the composition root."""
+
+import structlog
+
+from keybroker import __version__
+from keybroker.adapters.audit.log import AuditFileError, ChainedAuditLog
+from keybroker.ports import Clock
+from keybroker.settings import AuditSettings, ConfigurationError
+
+_STDOUT = 1
+
+
+def make_audit_log(settings: AuditSettings, *, clock: Clock) -> ChainedAuditLog | None:
+    """The log, to be opened by open_audit_log(); None where nothing is to be audited."""
+    if not settings.is_on:
+        return None
+    return ChainedAuditLog(
+        file=settings.file, stdout=_STDOUT if settings.stdout else None, clock=clock, version=__version__
+    )
+
+
+def open_audit_log(log: ChainedAuditLog, *, last_head: str) -> None:
+    """Opens it; `last_head` is what a chain on standard output alone is linked to.
+
+    Raises ConfigurationError. A log that can't be written now, as on a full disk, is none: changes wait until it can.
+    """
+    try:
+        log.open(last_head)
+    except AuditFileError as error:
+        raise ConfigurationError(f"audit.file: {error}") from None
+    structlog.get_logger().info("audit_head", head=log.head)
+
+
+def close_audit_log(log: ChainedAuditLog) -> None:
+    """Closes it, and tells the ordinary log its head: a place elsewhere to verify it against."""
+    structlog.get_logger().info("audit_head", head=log.head)
+    log.close()
