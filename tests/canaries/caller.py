@@ -52,7 +52,7 @@ class Caller:
 
     def bearer(self, **claims: Any) -> str:
         """A token that is good unless claims or headers say otherwise; planted."""
-        return self._estate.planted.text("bearer token", self._estate.issuer.token(CALLER, **claims))
+        return self._estate.planted.bearer(self._estate.issuer.token(CALLER, **claims))
 
     def call(self, method: str, *, seconds: float = 5.0, metadata: Metadata | None = None, **fields: Any) -> Told:
         """One RPC with these fields of its request."""

@@ -203,7 +203,7 @@ def wrong_callers(caller: Caller, planted: Planted) -> None:
         planted.text("bearer token", secrets.token_urlsafe(9000)),
     ]
     attempts = [
-        *([("authorization", f"Bearer {planted.text('bearer token', token)}")] for token in bad),
+        *([("authorization", f"Bearer {planted.bearer(token)}")] for token in bad),
         [("authorization", f"Basic {planted.text('password')}")],
         [("authorization", f"Bearer {good}"), ("authorization", f"Bearer {caller.bearer()}")],
         [("x-api-key", planted.text("password")), ("cookie", planted.text("password"))],

@@ -14,7 +14,7 @@ from typing import Any
 
 from kms_emulator import Emulator
 from tests.canaries.brokers import Estate
-from tests.canaries.planted import Planted, Witness, watched_emulator
+from tests.canaries.planted import Planted, Witness, secret_of, watched_emulator
 from tests.canaries.scenarios import SCENARIOS, Scenario, request_of
 from tests.canaries.search import TEXT_RUN_BYTES, Finding, Search, Secret
 from tests.canaries.strikes import Strike, Watch, place_of
@@ -158,10 +158,10 @@ class _Striker:
         yield Secret("STS token", self._estate.access_key.security_token.encode(), TEXT_RUN_BYTES)
         for material in self._one_call.entropy.given[given:]:
             yield Secret("key material", material)
-        for token in list(self._witness.issued)[issued:]:
-            yield Secret("import token", token.encode(), TEXT_RUN_BYTES, _STRIDE)
-        for token, blob in self._witness.received[received:]:
-            yield Secret("import token", token.encode(), TEXT_RUN_BYTES, _STRIDE)
+        tokens = list(self._witness.issued)[issued:] + [token for token, _ in self._witness.received[received:]]
+        for token in tokens:
+            yield Secret("import token", secret_of(token).encode(), TEXT_RUN_BYTES, _STRIDE)
+        for _, blob in self._witness.received[received:]:
             yield Secret("wrapped material", blob, TEXT_RUN_BYTES, _STRIDE)
 
     def _keep(self, name: str, place: str, strike: Strike, outcome: Outcome, marks: tuple[int, int, int]) -> None:

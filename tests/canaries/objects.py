@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, SecretStr
 
 import keybroker
+from keybroker.adapters.audit.stream import StreamStoppedError
 from keybroker.adapters.entropy.failures import HealthTestFailed, SourceFailed
 from keybroker.adapters.kms import connections
 from keybroker.adapters.kms.credentials import CredentialsError
+from keybroker.adapters.receipts import ReceiptKey
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, InvalidField, KmsError, Reason
 from keybroker.domain.key_material import KeyMaterial
@@ -174,6 +177,11 @@ def _kms_error(maker: Maker) -> KmsError:
     return error
 
 
+def _receipt_key(maker: Maker) -> ReceiptKey:
+    seed = maker.binary(name_of(ReceiptKey), "private_key")
+    return ReceiptKey(Ed25519PrivateKey.from_private_bytes(seed))
+
+
 def _texts(cls: Callable[..., Any], *names: str) -> Callable[[Maker], Any]:
     def make(maker: Maker) -> Any:
         return cls(*(maker.text(name_of(cls), name) for name in names))  # type: ignore[arg-type]
@@ -188,6 +196,10 @@ def _pool(cls: type[Any]) -> Callable[[Maker], Any]:
 
 MAKERS: Mapping[Any, Callable[[Maker], Any]] = {
     KeyMaterial: _material,
+    ReceiptKey: _receipt_key,
+    StreamStoppedError: lambda maker: StreamStoppedError(
+        OSError(5, maker.text(name_of(StreamStoppedError), "cause")), 3
+    ),
     Deadline: lambda maker: Deadline(5.0, monotonic=lambda: 1.0, caller=maker.text(name_of(Deadline), "caller")),
     BrokerError: _broker_error,
     InvalidField: _texts(InvalidField, "field", "message"),
@@ -205,6 +217,8 @@ MAKERS: Mapping[Any, Callable[[Maker], Any]] = {
 """For what can't be built from its fields, exceptions among it: what they are given is shown."""
 
 PLAIN_EXCEPTIONS = {
+    "adapters.audit.file.AuditFileError",
+    "adapters.audit.lines.NotALineError",
     "adapters.kms.pacer.CalledOff",
     "adapters.ledger.files.LedgerFileError",
     "adapters.ledger.records.Unreadable",

@@ -44,6 +44,12 @@ class Planted:
         self.binary(f"{kind}, its text", pem.splitlines()[2][:32])
         return pem
 
+    def bearer(self, token: str) -> str:
+        """Plants what is secret of a bearer token: its signature. Who it names is in logs and receipts too."""
+        if signature := token.rpartition(".")[2]:
+            self.text("bearer token", signature)
+        return token
+
     def count(self, kind: str) -> int:
         """How many of a kind there are."""
         return sum(planted == kind for planted, _ in self._secrets)
@@ -54,6 +60,11 @@ class Planted:
 
     def _add(self, kind: str, value: bytes, run_bytes: int) -> None:
         self._secrets[kind, value] = Secret(f"{kind} {self.count(kind) + 1}", value, run_bytes)
+
+
+def secret_of(token: str) -> str:
+    """What is secret of an import token of the emulator: the MAC and the pair's id. After them it names its CMK."""
+    return token[:64]
 
 
 class Witness:
@@ -93,7 +104,7 @@ class Witness:
     def plant(self, planted: Planted) -> None:
         """Adds all that was seen."""
         for token in {*self.issued, *(token for token, _ in self.received)}:
-            planted.text("import token", token)
+            planted.text("import token", secret_of(token))
         for _, blob in self.received:
             planted.binary("wrapped material", blob)
         for material in self.materials():

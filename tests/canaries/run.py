@@ -62,7 +62,7 @@ class Haystack:
 
 HAYSTACKS: Mapping[str, Haystack] = {
     "standard error at DEBUG": Haystack(lambda run: run.stderr, b'"event": "call"'),
-    "standard output": Haystack(lambda run: run.stdout),
+    "standard output": Haystack(lambda run: run.stdout, b'"outcome"'),
     "pages of the HTTP port": Haystack(lambda run: b"".join(run.pages.values()), b"keybroker_imports_in_flight"),
     "messages of errors": Haystack(lambda run: "\n".join(told.details for told in run.told).encode(), b"CMK"),
     "metadata and details of errors": Haystack(
@@ -78,11 +78,9 @@ HAYSTACKS: Mapping[str, Haystack] = {
     "ledger after a kill -9": Haystack(lambda run: run.files["ledger after the kill"], b"PREPARED"),
     "ledger at the end": Haystack(lambda run: run.files["ledger at the end"], b"IMPORTED"),
     "mark": Haystack(lambda run: run.files["mark in flight"] + run.files["mark at the end"]),
-    "audit log": Haystack(lambda run: run.files["audit in flight"] + run.files["audit at the end"]),
+    "audit log": Haystack(lambda run: run.files["audit in flight"] + run.files["audit at the end"], b'"outcome"'),
     "receipts": Haystack(
-        lambda run: "\n".join(
-            receipt.partition(".")[2] for told in run.told if (receipt := getattr(told.response, "receipt", ""))
-        ).encode()
+        lambda run: "\n".join(getattr(told.response, "receipt", "") for told in run.told).encode(), b"eyJ"
     ),
 }
 """Each is looked through for all that is planted. One that belongs here is one more line."""

@@ -7,6 +7,16 @@ test: give it `repr=False`, or, if it is fit for any log, list it.
 from collections.abc import Mapping
 
 SHOWN: Mapping[str, str] = {
+    "adapters.audit.file.AuditFileError": "text",
+    "adapters.audit.lines.Line": "chain hash id members prev time",
+    "adapters.audit.lines.NotALineError": "text",
+    "adapters.audit.lines.Position": "chain head",
+    "adapters.audit.reading.Report": "anchor notes",
+    "adapters.audit.stream.StreamStoppedError": "cause",
+    "adapters.audit.verify.Chain": "first_time id last_time version",
+    "adapters.audit.verify.Defect": "text",
+    "adapters.audit.verify.Place": "file",
+    "adapters.audit.verify.Verifier": "chains heads heads_found notes",
     "adapters.entropy.failures.HealthTestFailed": "test",
     "adapters.entropy.failures.SourceFailed": "kind",
     "adapters.kms.credentials.Credentials": "access_key_id",
@@ -27,6 +37,7 @@ SHOWN: Mapping[str, str] = {
     "domain.attempt.Failure": "message metadata reason",
     "domain.attempt.HandedOut": "algorithm token_digest",
     "domain.audit.AuditEvent": "fields id",
+    "domain.audit.Deletion": "arn caller dkms_instance_id region request_id",
     "domain.errors.BrokerError": "message",
     "domain.errors.InvalidField": "field message",
     "domain.errors.KmsError": "message",
@@ -36,7 +47,7 @@ SHOWN: Mapping[str, str] = {
     "domain.external_key.KeyReference": "account key_id",
     "domain.external_key.NewKey": "alias description tags",
     "domain.import_parameters.ImportParameters": "wrapping_public_key_der",
-    "domain.import_protocol.Wrapped": "algorithm",
+    "domain.import_protocol.Wrapped": "algorithm public_key_digest",
     "domain.key_check_value.KeyCheckValue": "value",
     "domain.key_spec.KeySpec": "kms_name",
     "domain.policy.Access": "caller instance key_id rpc",
@@ -79,6 +90,7 @@ SHOWN: Mapping[str, str] = {
     "telemetry.upstream._LastCall": "code operation",
     "usecases.asked.Asked": "caller request_id",
     "usecases.progress.Progress": "created_key_id",
+    "usecases.trail.Reply": "kms_request_id",
 }
 
 HIDDEN: Mapping[str, str] = {
@@ -86,6 +98,7 @@ HIDDEN: Mapping[str, str] = {
     "adapters.kms.credentials_http.Connection": "proxy",
     "adapters.kms.sending.Answer": "body",
     "adapters.kms.transport.Reply": "body",
+    "adapters.receipts.ReceiptKey": "private_key",
     "domain.attempt.Attempt": "import_token wrapped_key_material",
     "domain.import_parameters.ImportParameters": "import_token",
     "domain.import_protocol.Wrapped": "import_token wrapped_key_material",

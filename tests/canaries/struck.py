@@ -55,7 +55,7 @@ class OneCall:
 
     def __init__(self, emulator: Emulator, estate: Estate) -> None:
         self.entropy = KeptEntropy()
-        self.bearer = estate.planted.text("bearer token", estate.issuer.token(CALLER))
+        self.bearer = estate.planted.bearer(estate.issuer.token(CALLER))
         self._key = estate.access_key
         self._settings = _settings(emulator, estate)
 

@@ -117,9 +117,15 @@ def test_way_to_print_shows_what_is_no_secret(show: Callable[[Any], str]) -> Non
     }
 
 
-@pytest.mark.parametrize(
-    "copied", [pickle.dumps, copy.copy, copy.deepcopy, lambda material: asdict(Hand(material=material))], ids=str
-)
+COPIES: dict[str, Callable[[KeyMaterial], object]] = {
+    "pickle": pickle.dumps,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "asdict": lambda material: asdict(Hand(material=material)),
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_key_material_can_not_be_copied(copied: Callable[[KeyMaterial], object]) -> None:
     material: KeyMaterial = Maker().make(KeyMaterial)
     with pytest.raises(TypeError, match="can't be copied or pickled"):
