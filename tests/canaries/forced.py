@@ -106,7 +106,7 @@ class _Striker:
                 self._strike_place(name, scenario, place)
         for code in watch.run | watch.run_later:
             for late in (False, True):
-                both = code in watch.run and code in watch.run_later
+                both = code in watch.run and code in watch.run_later and not place_of(code).startswith("rpc/")
                 if (code, late) not in self._struck and (both or not late):
                     self._struck.add((code, late))
                     self._strike_function(name, scenario, code, late=late)
