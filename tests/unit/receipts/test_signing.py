@@ -9,7 +9,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc import jws
-from joserfc.errors import BadSignatureError
+from joserfc.errors import BadSignatureError, JoseError
 from joserfc.jwk import OKPKey
 
 from keybroker.adapters.receipts import Receipts
@@ -64,6 +64,23 @@ def test_another_implementation_refuses_another_key_and_a_change() -> None:
     changed = base64.urlsafe_b64encode(decoded(payload).replace(b"4bfc29", b"4bfc28")).rstrip(b"=").decode()
     with pytest.raises(BadSignatureError):
         by_joserfc(f"{header}.{changed}.{signature}", key().jwk)
+
+
+def test_another_implementation_refuses_every_changed_byte() -> None:
+    good = bytearray(receipt().encode())
+    passed = []
+    for place in range(len(good)):
+        for bit in range(8) if place >= good.rindex(b".") else (0,):  # the end has bits that stand for nothing
+            good[place] ^= 1 << bit
+            try:
+                by_joserfc(good.decode("latin-1"), key().jwk)
+            except (JoseError, ValueError):
+                pass
+            else:
+                passed.append((place, bit))
+            good[place] ^= 1 << bit
+    assert passed == []
+    assert by_joserfc(good.decode(), key().jwk)
 
 
 def test_it_verifies_by_the_steps_of_rfc_7515() -> None:
