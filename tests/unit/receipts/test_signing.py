@@ -5,6 +5,7 @@ import json
 import warnings
 from datetime import timedelta
 
+import jwt
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -12,7 +13,10 @@ from joserfc import jws
 from joserfc.errors import BadSignatureError, JoseError
 from joserfc.jwk import OKPKey
 
+from keybroker.adapters.identity.tokens import TokenAuthenticator
 from keybroker.adapters.receipts import Receipts
+from keybroker.domain.errors import BrokerError, Reason
+from keybroker.ports import CallerCredentials
 from tests.builders import FakeClock
 from tests.unit.domain.test_receipt import FULL, ROW
 from tests.unit.receipts.support import key, receipt
@@ -90,6 +94,20 @@ def test_it_verifies_by_the_steps_of_rfc_7515() -> None:
     public_key.verify(decoded(signature), signed.encode("ascii"))
     with pytest.raises(InvalidSignature):
         public_key.verify(decoded(signature), signed.encode("ascii") + b"A")
+
+
+def test_receipt_is_no_bearer_token_even_of_an_issuer_with_the_same_key() -> None:
+    class Keys:
+        def find(self, key_id: str | None) -> jwt.PyJWK | None:
+            assert key_id == key().kid
+            return jwt.PyJWK(key().jwk)
+
+    tokens = TokenAuthenticator(
+        keys=Keys(), issuer="keybroker", audience="keybroker", algorithms=["EdDSA"], leeway_seconds=10
+    )
+    with pytest.raises(BrokerError, match="lacks a claim that it must have") as caught:
+        tokens.authenticate(CallerCredentials(bearer_token=receipt()))
+    assert caught.value.reason is Reason.CALLER_UNAUTHENTICATED
 
 
 def test_key_shows_no_secret() -> None:
