@@ -22,8 +22,8 @@ def add_receipt_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _jwks(options: argparse.Namespace) -> int:
-    keys = [key.jwk for key in _keys(options)]
-    print(json.dumps({"keys": keys}, indent=2))  # noqa: T201  # a command's answer
+    keys = {key.kid: key.jwk for key in _keys(options)}  # each once: a JWKS with a kid twice is refused
+    print(json.dumps({"keys": list(keys.values())}, indent=2))  # noqa: T201  # a command's answer
     return 0
 
 

@@ -15,6 +15,8 @@ from keybroker.ports import Clock
 from keybroker.secret_files import SecretFiles
 from keybroker.settings import ConfigurationError, ReceiptSettings
 
+_BEGINS = "-----BEGIN "
+
 
 def receipt_key(settings: ReceiptSettings) -> ReceiptKey | None:
     """The key that the settings name; None where there are no receipts. Raises ConfigurationError."""
@@ -31,8 +33,8 @@ def read_receipt_key(path: Path, key: str) -> ReceiptKey:
         raise ConfigurationError(f"{key}: {error}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a passphrase
         private_key = None
-    if not isinstance(private_key, Ed25519PrivateKey):
-        raise ConfigurationError(f"{key}: {path} must hold an Ed25519 private key: PKCS#8, PEM, no passphrase")
+    if not isinstance(private_key, Ed25519PrivateKey) or text.count(_BEGINS) > 1:  # of several, only one would count
+        raise ConfigurationError(f"{key}: {path} must hold one Ed25519 private key: PKCS#8, PEM, no passphrase")
     return ReceiptKey(private_key)
 
 

@@ -231,7 +231,7 @@ def test_import_status_table_shows_the_record(capsys: pytest.CaptureFixture[str]
         ["check value", "cmac-aes:1a2b3c"],
         ["evidence", "PROVED"],
         ["algorithm", "RSAES_OAEP_SHA_256"],
-        ["sent", "2 times"],
+        ["sends", "2 recorded"],
         ["imported", "2026-11-18 11:07:40 UTC"],
         ["KMS request id", "import-1"],
         ["recorded", "2026-11-18 11:07:30 UTC"],

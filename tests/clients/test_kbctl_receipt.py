@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kbctl import jws
 from kbctl.__main__ import main
 from tests.clients.fake_broker import KEY_ID, FakeBroker, default_answers
-from tests.unit.domain.test_receipt import BY_CALLER, FULL, ROW, WITHOUT_AN_ANSWER
+from tests.unit.domain.test_receipt import ACCEPTED, BY_CALLER, FULL, ROW, WITHOUT_AN_ANSWER
 from tests.unit.receipts.support import ISSUED, key, receipt
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def test_receipt_without_a_signature_is_refused(alg: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"[]", b'"text"', b"{", b'{"a":1,"a":2}', b'{"a":{"b":1,"b":1}}', b'{"a":NaN}']
+    "payload", [b"", b"[]", b'"text"', b"{", b'{"a":1,"a":2}', b'{"a":{"b":1,"b":1}}', b'{"a":NaN}', b'{"a":1e999}']
 )
 def test_claims_that_are_not_one_object_are_refused(payload: bytes) -> None:
     refused(signed(headed(), payload))
@@ -201,6 +202,7 @@ BAD_KEYS: dict[str, tuple[bytes, str]] = {
     "none of Ed25519": (keys({"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": key().kid}), "no Ed25519 key"),
     "one without a kid": (keys({"kty": "OKP", "crv": "Ed25519", "x": key().jwk["x"]}), "has no kid"),
     "one that is short": (keys(key().jwk | {"x": "AAAA"}), "not 32 bytes"),
+    "one that is no text of UTF-8": (keys(key().jwk | {"x": "\ud800" * 43}), "not 32 bytes"),
     "one that is a number": (keys(key().jwk | {"x": 7}), "not 32 bytes"),
     "the same kid twice": (keys(key().jwk, key(bytes(32)).jwk | {"kid": key().kid}), "the same kid"),
     "a private key": (keys(key().jwk | {"d": part(bytes(32))}), "private key"),
@@ -268,7 +270,7 @@ def test_verify_says_what_the_receipt_claims_in_plain_words(tmp_path: Path, jwks
         "entropy": "pkcs11, health tests: passed",
         "algorithm": "RSAES_OAEP_SHA_256",
         "wrapped under": f"public key with SHA-256 {bytes(range(32)).hex()}",
-        "sent": "3 times, 1 of them refused",
+        "sends": "3 recorded, 1 of them known to have done nothing",
         "KMS accepted": "2026-01-02T03:04:06Z, request id kms-request-1",
         "KMS showed": "Enabled, 2026-01-02T03:04:07Z",
         "evidence": f"ACCEPTED: {FULL['evidence']['means']}",
@@ -279,7 +281,12 @@ def test_verify_says_what_the_receipt_claims_in_plain_words(tmp_path: Path, jwks
 @pytest.mark.usefixtures("_no_network")
 @pytest.mark.parametrize(
     ("row", "words"),
-    [(WITHOUT_AN_ANSWER, "KMS accepted   not heard"), (BY_CALLER, "the broker never had it in the clear")],
+    [
+        (WITHOUT_AN_ANSWER, "KMS accepted   not heard"),
+        (replace(ROW, kms_request_id=""), f"KMS accepted   {ACCEPTED:%Y-%m-%dT%H:%M:%SZ}, without a request id"),
+        (replace(ROW, restored=True), "done nothing; before a restore of the ledger perhaps more"),
+        (BY_CALLER, "the broker never had it in the clear"),
+    ],
 )
 def test_verify_says_what_is_not_known(tmp_path: Path, jwks: str, capsys: Any, row: Any, words: str) -> None:
     from keybroker.domain.receipt import payload  # noqa: PLC0415
@@ -291,7 +298,13 @@ def test_verify_says_what_is_not_known(tmp_path: Path, jwks: str, capsys: Any, r
 
 @pytest.mark.usefixtures("_no_network")
 @pytest.mark.parametrize(
-    "claims", [b"{}", b'{"cmk":[],"iat":"x","kms":7,"sent":{"times":null}}', b'{"iat":1e99,"jti":{}}']
+    "claims",
+    [
+        b"{}",
+        b'{"cmk":[],"iat":"x","kms":7,"sends":{"recorded":null}}',
+        b'{"iat":1e99,"jti":{}}',
+        b'{"iat":-99999999999999}',
+    ],
 )
 def test_verify_of_claims_that_it_does_not_know_shows_what_it_can(
     tmp_path: Path, jwks: str, capsys: Any, claims: bytes
@@ -308,11 +321,14 @@ def test_verify_for_programs_gives_the_claims(tmp_path: Path, jwks: str, capsys:
 
 
 @pytest.mark.usefixtures("_no_network")
-@pytest.mark.parametrize("content", [GOOD[:-1] + "A", "", "words", GOOD + "." + GOOD, receipt(key(b"a" * 32))])
+@pytest.mark.parametrize(
+    "content",
+    [f"{HEADER}.{PAYLOAD}.{part(bytes(64))}", "", "words", f"{GOOD}.{GOOD}", receipt(key(b"a" * 32))],
+    ids=["another signature", "empty", "words", "two", "another key"],
+)
 def test_verify_of_what_is_no_good_receipt_exits_with_11_and_prints_no_claims(
     tmp_path: Path, jwks: str, capsys: Any, content: str
 ) -> None:
-    assert GOOD[-1] != "A"
     assert main(["--output", "json", "receipt", "verify", saved(tmp_path, content), "--jwks", jwks]) == 11
     said = capsys.readouterr()
     assert said.out == ""

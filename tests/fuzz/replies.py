@@ -93,7 +93,10 @@ BODIES = st.one_of(
 
 @dataclass(frozen=True)
 class Made:
-    """One reply. `status` and `code` are what it says by itself, `whole` that nothing of it was cut."""
+    """One reply. `status` and `code` are what it says by itself, `whole` that nothing of it was cut.
+
+    A length that is no number says nothing: such a reply goes up to the end of the connection.
+    """
 
     sent: bytes
     status: int
@@ -134,7 +137,7 @@ def any_reply(draw: Callable[[Any], Any], good_body: Mapping[str, Any]) -> Made:
     cut = draw(st.sampled_from([0, 0, 0, 0, 1, 7, 300]))
     extra = draw(st.sampled_from([None, None, None, len(body) + 9, 0, 10**9, -1]))
     sent = reply(status, headers, body, length=extra)
-    return Made(sent[: len(sent) - cut], status, code, whole=not cut and extra is None)
+    return Made(sent[: len(sent) - cut], status, code, whole=not cut and extra in {None, -1})
 
 
 def _changed(draw: Callable[[Any], Any], body: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Tamperer:
         self._plan.clear()
 
     def __call__(self, connection: socket.socket) -> None:
-        request = self._server.requests[-1]
+        request = self._server.request
         action = header(request, b"x-acs-action")
         planned = self._plan.get(action)
         step = planned.pop(0) if planned else PASS

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from keybroker.settings import ConfigurationError, Settings, load_settings, pars
 from tests.certificates import Authority, Issuer
 from tests.fuzz.examples import fuzzed
 from tests.fuzz.files import ODD_VALUES, ODD_YAML, VALUES, bombs, mutations, places, put, written
+from tests.unit.receipts.support import private_key
 
 SECRET = "qzsecret5b20"  # what must not be quoted
 PLANTED: dict[str, Any] = {
@@ -38,6 +40,8 @@ KNOWN = (
     "kms__instances__main__proxy",
     "policy__file",
     "ledger__file",
+    "receipts__key_file",
+    "audit__file",
     "imports",
 )
 
@@ -53,6 +57,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "jwks.json": Issuer().jwks(),
         "policy.yaml": b"rules: []",
         "ledger.key": base64.b64encode(bytes(32)),
+        "receipts.pem": private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -74,6 +79,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         },
         "imports": {"forbid_pkcs1_v1_5": True, "cached_parameters": 10},
         "ledger": {"file": str(folder / "ledger.db"), "key_file": str(folder / "ledger.key"), "old_key_files": []},
+        "audit": {"file": str(folder / "audit.jsonl"), "stdout": False},
+        "receipts": {"key_file": str(folder / "receipts.pem")},
         "entropy": {"source": "os"},
         "hardening": {"dump_protection": True},
         "logs": {"level": "INFO"},
@@ -101,6 +108,10 @@ def built_or_refused(tree: Any) -> Settings | None:
     judge(refusal)
     assert time.process_time() - started < 5
     return None
+
+
+def test_every_section_is_fuzzed(good: dict[str, Any]) -> None:
+    assert good.keys() == Settings.model_fields.keys()
 
 
 def test_good_configuration_is_built(good: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 The broker's KMS client with its guard and the use cases; a real emulator, so that what is bound is known.
 """
 
+import itertools
+import json
 import logging
 from collections.abc import Iterator
 from uuid import uuid4
@@ -15,10 +17,12 @@ from keybroker.adapters.kms.credentials import Credentials
 from keybroker.adapters.ledger.sealing import random_keyring
 from keybroker.adapters.ledger.sqlite import SqliteLedger
 from keybroker.assembly import Assembly, Choices, Ports
+from keybroker.domain.attempt import Attempt
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import KeyReference
 from keybroker.domain.key_check_value import key_check_value
+from keybroker.domain.receipt import payload
 from keybroker.domain.wrapping import RSAES_OAEP_SHA_256
 from keybroker.kms_guards import KmsGuards
 from keybroker.settings import PacingSettings
@@ -32,6 +36,7 @@ from tests.certificates import Authority
 from tests.fuzz.clocks import SleeplessClock
 from tests.fuzz.examples import fuzzed
 from tests.fuzz.judging import judge_text
+from tests.fuzz.replies import Made
 from tests.fuzz.tampering import Step, Tamperer, plans, tells_success
 from tests.unit.adapters_kms.support import ScriptedServer, sends, serving
 
@@ -66,9 +71,22 @@ class Site:
         )
         ledger = SqliteLedger(keyring=random_keyring(), clock=clock)
         ledger.connect()
-        ports = Ports(instances=[self.kms], ledger=ledger, clock=clock, entropy=CountingEntropy())
+        ports = Ports(
+            instances=[self.kms], ledger=ledger, clock=clock, entropy=CountingEntropy(), receipt=self._receipt
+        )
         self.assembly = Assembly(ports, Choices())
         self._ledger = ledger
+        self._signed = itertools.count()
+
+    def _receipt(self, row: Attempt) -> str:
+        """What would be signed, and another one each time."""
+        return f"{next(self._signed)} {payload(row, version='1', issued_at=self.clock.now()).decode()}"
+
+    @property
+    def receipt(self) -> str:
+        """As recorded."""
+        row = self._ledger.find("a caller", self.request_id)
+        return row.receipt if row is not None else ""
 
     def close(self) -> None:
         self.kms.close()
@@ -88,12 +106,27 @@ class Site:
             )
         except BrokerError as error:
             judge_text(error.message)
+            assert self.receipt == ""
             return error.reason
         material = self.emulator.bound_material(self.key_id)
         assert material is not None
         assert answer.attempt.check_value == key_check_value(material).value
-        assert any(action == "ImportKeyMaterial" and tells_success(made) for action, made in self.tamperer.delivered)
+        successes = [
+            made for action, made in self.tamperer.delivered if action == "ImportKeyMaterial" and tells_success(made)
+        ]
+        assert successes
+        assert answer.attempt.receipt == self.receipt
+        self._judge_receipt(successes)
         return IMPORTED
+
+    def _judge_receipt(self, successes: list[Made]) -> None:
+        """It claims what was heard: the RequestId of a success, a CMK that was shown with material."""
+        claims = json.loads(self.receipt.partition(" ")[2])
+        request_id = claims["kms"]["accepted"].get("request_id", "")
+        assert any(request_id.encode() in made.sent for made in successes)
+        assert claims["kms"]["described"]["state"] in {"Enabled", "Disabled"}
+        assert claims["evidence"]["kind"] == "ACCEPTED"
+        assert 0 <= claims["sends"]["without_effect"] < claims["sends"]["recorded"]
 
     @property
     def is_bound(self) -> bool:
@@ -126,13 +159,14 @@ def test_import_over_any_replies_tells_no_more_than_is_known(
     def prop(plan: dict[str, list[Step]]) -> None:
         site = Site(emulator, server, bundle, plan)
         try:
-            first = site.told()
+            first, receipt = site.told(), site.receipt
             met.add(first)
             assert first == IMPORTED or not site.is_bound or first in OPEN, first
             assert first not in {Reason.NOT_IMPORTED, Reason.INTERNAL}
             site.tamperer.give_up()
             again = site.told()
             assert again == first or first not in {IMPORTED, Reason.ENABLED_UNATTRIBUTED}
+            assert site.receipt == receipt or first != IMPORTED
         finally:
             site.close()
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from joserfc import jws
+from joserfc.errors import BadSignatureError
+from joserfc.jwk import KeySet
 
 from kbctl.__main__ import main as kbctl
 from keybroker.__main__ import main as keybroker
@@ -114,6 +120,40 @@ def test_repeat_tells_the_identical_receipt_also_after_a_restart(
         again = client.import_external_key(new_key=NEW_KEY, request_id=REQUEST_ID)
         assert client.get_import(request_id=REQUEST_ID).receipt == first.receipt
     assert (again.replayed, again.receipt) == (True, first.receipt)
+
+
+@pytest.mark.parametrize("now", ["no key", "another key"])
+def test_repeat_tells_the_identical_receipt_although_the_broker_signs_with_it_no_more(
+    emulator: Emulator, signing: dict[str, dict[str, Any]], tmp_path: Path, now: str
+) -> None:
+    with running(emulator, signing) as client:
+        first = client.import_external_key(new_key=NEW_KEY, request_id=REQUEST_ID).receipt
+    pem = Ed25519PrivateKey.from_private_bytes(bytes(32)).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    (tmp_path / "receipt-key").unlink()
+    receipts = {} if now == "no key" else {"key_file": str(key_file(tmp_path / "another-key", pem))}
+    with running(emulator, signing | {"receipts": receipts}) as client:
+        assert client.import_external_key(new_key=NEW_KEY, request_id=REQUEST_ID).receipt == first
+        assert client.get_import(request_id=REQUEST_ID).receipt == first
+        assert bool(client.import_external_key(new_key=NEW_KEY).receipt) == (now == "another key")
+
+
+def test_another_implementation_verifies_what_the_broker_answered_with_what_its_operator_handed_out(
+    emulator: Emulator, signing: dict[str, dict[str, Any]], jwks: Path
+) -> None:
+    keys = KeySet.import_key_set(json.loads(jwks.read_text()))
+    with running(emulator, signing) as client:
+        answer = client.import_external_key(new_key=NEW_KEY, request_id=REQUEST_ID)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # RFC 9864 would have EdDSA called Ed25519
+        told = json.loads(jws.deserialize_compact(answer.receipt, keys, algorithms=["EdDSA"]).payload)
+        header, payload, signature = answer.receipt.split(".")
+        with pytest.raises(BadSignatureError):
+            jws.deserialize_compact(f"{header}.{payload[:-4]}AAAA.{signature}", keys, algorithms=["EdDSA"])
+    assert told["request_id"] == REQUEST_ID
+    assert told["cmk"]["arn"] == answer.key.arn
+    assert told["kms"]["accepted"]["request_id"] == answer.kms_request_id
 
 
 def test_unattributed_gets_no_receipt(

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from jwt import PyJWTError
@@ -130,7 +131,7 @@ def _key(entry: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
     try:
         if isinstance(x, str) and len(_decoded(x.encode())) == _PUBLIC_KEY_BYTES:
             return OKPAlgorithm.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": x})
-    except (BadReceiptError, PyJWTError):
+    except (BadReceiptError, PyJWTError, UnicodeError):
         pass
     raise BadKeysError("a key in it is not 32 bytes in base64url")
 
@@ -138,7 +139,7 @@ def _key(entry: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
 def _object(text: bytes, what: str) -> dict[str, Any]:
     """A JSON object without a member twice, at any depth."""
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_once, parse_constant=_no_number)
+        value = json.loads(text.decode(), object_pairs_hook=_once, parse_float=_finite, parse_constant=_no_number)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -151,6 +152,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         raise ValueError
     return members
+
+
+def _finite(text: str) -> float:
+    """1e999 is no JSON any more when it is written again."""
+    if not isfinite(number := float(text)):
+        raise ValueError
+    return number
 
 
 def _no_number(_: str) -> None:

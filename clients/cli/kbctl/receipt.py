@@ -119,18 +119,25 @@ def _rows(good: Any) -> list[Row]:  # noqa: ANN401 - a jws.Receipt, of the extra
         ("entropy", _listed(_text(entropy, "source"), _joined("health tests: {}", entropy, "health_tests"))),
         ("algorithm", _text(wrapped, "algorithm")),
         ("wrapped under", _joined("public key with SHA-256 {}", wrapped, "wrapping_public_key_sha256")),
-        ("sent", _sent(_part(claims, "sent"))),
-        ("KMS accepted", _joined("{}, request id {}", _part(kms, "accepted"), "at", "request_id") or "not heard"),
+        ("sends", _sends(_part(claims, "sends"))),
+        ("KMS accepted", _accepted(_part(kms, "accepted"))),
         ("KMS showed", _listed(*(_text(_part(kms, "described"), name) for name in ("state", "as_of")))),
         ("evidence", _joined("{}: {}", evidence, "kind", "means")),
         ("audit line", _text(claims, "audit_line")),
     ]
 
 
-def _sent(sent: Mapping[str, Any]) -> str:
-    more = "; before a restore of the ledger perhaps more often" if sent.get("more_unknown") else ""
-    counts = _joined("{} times, {} of them refused", sent, "times", "refused")
+def _sends(sends: Mapping[str, Any]) -> str:
+    more = "; before a restore of the ledger perhaps more" if sends.get("more_unknown") else ""
+    counts = _joined("{} recorded, {} of them known to have done nothing", sends, "recorded", "without_effect")
     return f"{counts}{more}"
+
+
+def _accepted(accepted: Mapping[str, Any]) -> str:
+    """A success that came without a readable RequestId was heard none the less."""
+    if not accepted:
+        return "not heard"
+    return _listed(_text(accepted, "at"), _joined("request id {}", accepted, "request_id") or "without a request id")
 
 
 def _part(claims: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -87,7 +87,7 @@ def _rows(answer: GetImportResponse, check_value: str) -> list[Row]:
         ("evidence", label(kc.ImportEvidence, answer.evidence) if answer.evidence else ""),
         ("algorithm", label(kc.WrappingAlgorithm, answer.wrapping_algorithm) if answer.wrapping_algorithm else ""),
         ("entropy source", label(kc.EntropySource, answer.entropy_source) if answer.entropy_source else ""),
-        ("sent", f"{answer.sends} times" if answer.sends else ""),
+        ("sends", f"{answer.sends} recorded" if answer.sends else ""),
         ("imported", instant(answer, "import_time")),
         ("KMS request id", answer.kms_request_id),
         ("recorded", instant(answer, "create_time")),

@@ -24,11 +24,11 @@ ISSUER = "keybroker"
 _LONGEST_CALLER_BYTES = 2400  # as JSON: a SPIFFE ID has at most 2048, a token's subject 512 characters
 _CHECK_VALUE_MEANS = "24 bits that identify what was generated; no proof of what the HSM holds"
 _EVIDENCE_MEANS = {
-    Evidence.ACCEPTED: "the KMS answered success to this wrapped key material, and the CMK then had key material",
+    Evidence.ACCEPTED: "the KMS answered success to this wrapped key material, and showed the CMK with key material",
     Evidence.PROVED: "the KMS encrypted a nonce under the CMK, and the material that was generated opened it",
     Evidence.SOLE_IMPORTER: (
-        "the KMS's answer was not heard; the CMK had no key material before and has some now, and the operator "
-        "asserts that nothing else imports into it"
+        "no success was heard from the KMS; the CMK had no key material before the first send and has some now, and "
+        "the operator asserts that nothing else imports into it"
     ),
 }
 
@@ -58,7 +58,7 @@ def claims(row: Attempt, *, version: str, issued_at: datetime) -> Claims:
             "cmk": _cmk(row, row.key),
             "material": _generated(row, row.key) if row.kind is Kind.IMPORT else {"from": "caller"},
             "wrapped": _wrapped(row),
-            "sent": {"times": row.sends, "refused": row.refused, **({"more_unknown": True} if row.restored else {})},
+            "sends": _sends(row),
             "kms": _kms(row, row.key),
             "evidence": {"kind": row.evidence.value, "means": _EVIDENCE_MEANS[row.evidence]},
             "audit_line": row.audit_line,
@@ -101,11 +101,17 @@ def _wrapped(row: Attempt) -> Claims:
     return _known({"algorithm": row.algorithm, "wrapping_public_key_sha256": row.wrapping_public_key_digest.hex()})
 
 
+def _sends(row: Attempt) -> Claims:
+    """What was recorded. A send is recorded before it is made: one that a crash prevented counts too."""
+    counts: dict[str, object] = {"recorded": row.sends, "without_effect": row.refused}
+    return counts | {"more_unknown": True} if row.restored else counts
+
+
 def _kms(row: Attempt, key: ExternalKey) -> Claims:
-    """An answer only if one was heard: `kms_request_id` alone proves none."""
+    """A success only if one was heard: `kms_request_id` alone proves none, and a success may have come without it."""
     accepted = {"request_id": row.kms_request_id, "at": _instant(row.accepted_at)} if row.accepted_at else {}
     described = {"state": key.state.value, "as_of": _instant(key.as_of)}
-    return _known({"accepted": accepted, "described": _known(described)})
+    return _known({"accepted": _known(accepted), "described": _known(described)})
 
 
 def _instant(at: datetime | None) -> str:

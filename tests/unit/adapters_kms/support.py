@@ -29,19 +29,28 @@ Script = Callable[[socket.socket], None]
 
 
 class ScriptedServer:
-    """Answers every request by `script`. `requests` holds what came in, `connections` and `closed` count."""
+    """Answers every request by `script`. `requests` holds what came in, `connections` and `closed` count.
+
+    `request` is the one that a running script answers, however many others come in meanwhile.
+    """
 
     def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None, keep_alive: bool = False) -> None:
         self.script = script
         self.requests: list[bytes] = []
         self.connections = 0
         self.closed = 0
+        self._asked = threading.local()
         self._tls = tls
         self._keep_alive = keep_alive
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
+
+    @property
+    def request(self) -> bytes:
+        asked: bytes = self._asked.request
+        return asked
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -73,6 +82,7 @@ class ScriptedServer:
         connection.settimeout(5)
         while request := _read_request(connection):
             self.requests.append(request)
+            self._asked.request = request
             self.script(connection)
             if not self._keep_alive:
                 return

@@ -218,6 +218,16 @@ def test_what_is_not_certainly_the_kmss_answer_with_its_date_measures_nothing(an
     assert told == []
 
 
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT"])
+def test_date_at_the_end_of_time_does_not_keep_the_next_request_from_being_signed(date: str) -> None:
+    """A second after it there is no time: the broker would never send anything again."""
+    answer = Answers(lambda: reply_bytes(key_body(), headers={"Date": date}))
+    with serving(answer, keep_alive=True) as server, client(server.address) as kms:
+        for _ in range(3):
+            describe(kms)
+    assert signed_at(server) == [pytest.approx(0, abs=3)] * 3
+
+
 @pytest.mark.parametrize("seconds", [1200, -1200])
 def test_read_refused_for_its_date_is_sent_once_more_with_the_kmss(seconds: float) -> None:
     refused = dated(SKEWED, ahead_seconds=seconds, status=400)

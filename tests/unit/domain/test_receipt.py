@@ -84,14 +84,14 @@ FULL: dict[str, Any] = {
         "entropy": {"source": "pkcs11", "health_tests": "passed"},
     },
     "wrapped": {"algorithm": "RSAES_OAEP_SHA_256", "wrapping_public_key_sha256": bytes(range(32)).hex()},
-    "sent": {"times": 3, "refused": 1},
+    "sends": {"recorded": 3, "without_effect": 1},
     "kms": {
         "accepted": {"request_id": "kms-request-1", "at": "2026-01-02T03:04:06Z"},
         "described": {"state": "Enabled", "as_of": "2026-01-02T03:04:07Z"},
     },
     "evidence": {
         "kind": "ACCEPTED",
-        "means": "the KMS answered success to this wrapped key material, and the CMK then had key material",
+        "means": "the KMS answered success to this wrapped key material, and showed the CMK with key material",
     },
     "audit_line": "ab" * 32,
 }
@@ -131,7 +131,16 @@ LESS: list[tuple[str, Attempt, dict[str, Any]]] = [
             "wrapped": {"algorithm": "RSAES_OAEP_SHA_256"},
         },
     ),
-    ("restored", replace(ROW, restored=True), {"sent": {"times": 3, "refused": 1, "more_unknown": True}}),
+    (
+        "restored",
+        replace(ROW, restored=True),
+        {"sends": {"recorded": 3, "without_effect": 1, "more_unknown": True}},
+    ),
+    (
+        "a success without a request id",
+        replace(ROW, kms_request_id=""),
+        {"kms": FULL["kms"] | {"accepted": {"at": "2026-01-02T03:04:06Z"}}},
+    ),
 ]
 
 
@@ -148,7 +157,7 @@ def test_each_evidence_is_said_with_its_meaning(evidence: Evidence) -> None:
     words = {
         Evidence.ACCEPTED: "answered success",
         Evidence.PROVED: "encrypted a nonce",
-        Evidence.SOLE_IMPORTER: "was not heard",
+        Evidence.SOLE_IMPORTER: "no success was heard",
     }
     assert [word for word in words.values() if word in told["means"]] == [words[evidence]]
 

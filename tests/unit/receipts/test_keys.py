@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, x25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -33,6 +33,9 @@ WRONG = {
     "public": private_key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
     "passphrase": private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary")),
     "cut": GOOD[:70],
+    "two keys": GOOD + private_key(bytes(32)).private_bytes(*PEM),
+    "OpenSSH": private_key().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+    "X25519": x25519.X25519PrivateKey.generate().private_bytes(*PEM),
     "DER": private_key().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()).hex().encode(),
 }
 
@@ -57,7 +60,9 @@ def test_file_of_another_content_is_refused_and_not_quoted(tmp_path: Path, conte
     with pytest.raises(ConfigurationError) as caught:
         read(key_file(tmp_path / "key", content))
     said = str(caught.value)
-    assert said == f"receipts.key_file: {tmp_path / 'key'} must hold an Ed25519 private key: PKCS#8, PEM, no passphrase"
+    assert (
+        said == f"receipts.key_file: {tmp_path / 'key'} must hold one Ed25519 private key: PKCS#8, PEM, no passphrase"
+    )
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o442, 0o604])
@@ -76,7 +81,7 @@ def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_jwks_of_several_keys_holds_their_public_keys(tmp_path: Path, capsys: Any) -> None:
     old = private_key(bytes(32)).private_bytes(*PEM)
-    paths = [key_file(tmp_path / "new"), key_file(tmp_path / "old", old)]
+    paths = [key_file(tmp_path / "new"), key_file(tmp_path / "old", old), key_file(tmp_path / "again")]
     assert main(["receipt", "jwks", "--key", *map(str, paths)]) == 0
     assert json.loads(capsys.readouterr().out) == {"keys": [key().jwk, key(bytes(32)).jwk]}
 

@@ -5,14 +5,18 @@ import json
 import warnings
 from datetime import timedelta
 
+import jwt
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc import jws
-from joserfc.errors import BadSignatureError
+from joserfc.errors import BadSignatureError, JoseError
 from joserfc.jwk import OKPKey
 
+from keybroker.adapters.identity.tokens import TokenAuthenticator
 from keybroker.adapters.receipts import Receipts
+from keybroker.domain.errors import BrokerError, Reason
+from keybroker.ports import CallerCredentials
 from tests.builders import FakeClock
 from tests.unit.domain.test_receipt import FULL, ROW
 from tests.unit.receipts.support import key, receipt
@@ -66,6 +70,23 @@ def test_another_implementation_refuses_another_key_and_a_change() -> None:
         by_joserfc(f"{header}.{changed}.{signature}", key().jwk)
 
 
+def test_another_implementation_refuses_every_changed_byte() -> None:
+    good = bytearray(receipt().encode())
+    passed = []
+    for place in range(len(good)):
+        for bit in range(8) if place >= good.rindex(b".") else (0,):  # the end has bits that stand for nothing
+            good[place] ^= 1 << bit
+            try:
+                by_joserfc(good.decode("latin-1"), key().jwk)
+            except (JoseError, ValueError):
+                pass
+            else:
+                passed.append((place, bit))
+            good[place] ^= 1 << bit
+    assert passed == []
+    assert by_joserfc(good.decode(), key().jwk)
+
+
 def test_it_verifies_by_the_steps_of_rfc_7515() -> None:
     """§5.2: the signature is over the ASCII bytes before the second dot."""
     signed, _, signature = receipt().rpartition(".")
@@ -73,6 +94,20 @@ def test_it_verifies_by_the_steps_of_rfc_7515() -> None:
     public_key.verify(decoded(signature), signed.encode("ascii"))
     with pytest.raises(InvalidSignature):
         public_key.verify(decoded(signature), signed.encode("ascii") + b"A")
+
+
+def test_receipt_is_no_bearer_token_even_of_an_issuer_with_the_same_key() -> None:
+    class Keys:
+        def find(self, key_id: str | None) -> jwt.PyJWK | None:
+            assert key_id == key().kid
+            return jwt.PyJWK(key().jwk)
+
+    tokens = TokenAuthenticator(
+        keys=Keys(), issuer="keybroker", audience="keybroker", algorithms=["EdDSA"], leeway_seconds=10
+    )
+    with pytest.raises(BrokerError, match="lacks a claim that it must have") as caught:
+        tokens.authenticate(CallerCredentials(bearer_token=receipt()))
+    assert caught.value.reason is Reason.CALLER_UNAUTHENTICATED
 
 
 def test_key_shows_no_secret() -> None:

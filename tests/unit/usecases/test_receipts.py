@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from keybroker.usecases.asked import Asked
 from tests.builders import FakeClock, World, lost_reply, refusal
 from tests.unit.usecases.support import (
     REQUEST,
+    FileLedger,
     Killed,
     given,
     known,
@@ -255,6 +258,55 @@ def test_recovery_signs_what_it_finishes_and_the_repeat_tells_that(place: str) -
     answer = world.import_key(KeyReference(key_id), request_id=REQUEST)
     assert (answer.replayed, answer.attempt.receipt, len(signer.rows)) == (True, receipt, signed)
     assert told_by_get_import(world) == receipt
+
+
+def test_send_that_a_crash_prevented_is_told_as_recorded_and_not_as_made() -> None:
+    world, _ = signing()
+    key_id = world.kms.add_key()
+    stop_at(world, "send: before")
+    with pytest.raises(Killed):
+        run(world, key_id, request_id=REQUEST)
+    restart(world)
+    told = claims(run(world, key_id, request_id=REQUEST).receipt)
+    assert world.kms.calls["ImportKeyMaterial"] == 1
+    assert told["sends"] == {"recorded": 2, "without_effect": 0}
+
+
+def test_cmk_that_was_seen_before_the_success_is_not_told_as_seen_after_it(tmp_path: Path) -> None:
+    """Restored material is sent again once the CMK is seen bound, and then accepted."""
+    world, _ = signing()
+    files = FileLedger(world, tmp_path)
+    key_id = world.kms.add_key()
+    stop_at(world, "send: before")
+    with pytest.raises(Killed):
+        run(world, key_id, request_id=REQUEST)
+    restart(world)
+    files.back_up()
+    run(world, key_id, request_id=REQUEST)
+    files.put_back()
+    world.kms.before("ImportKeyMaterial", lambda: world.clock.advance(5))
+    told = claims(run(world, key_id, request_id=REQUEST).receipt)
+    assert told["kms"]["described"]["as_of"] < told["kms"]["accepted"]["at"]
+    assert told["evidence"]["kind"] == "ACCEPTED"
+    assert not re.search(r"\b(then|after|before)\b", told["evidence"]["means"])
+
+
+def test_import_that_is_decided_again_after_a_restore_says_that_it_may_not_know_every_send(tmp_path: Path) -> None:
+    world, signer = signing()
+    files = FileLedger(world, tmp_path)
+    key_id = world.kms.add_key()
+    stop_at(world, "send: before")
+    with pytest.raises(Killed):
+        run(world, key_id, request_id=REQUEST)
+    restart(world)
+    files.back_up()
+    first = claims(run(world, key_id, request_id=REQUEST).receipt)
+    files.put_back()
+    second = claims(run(world, key_id, request_id=REQUEST).receipt)
+    assert len(signer.rows) == 2
+    assert second["jti"] == first["jti"]
+    assert "more_unknown" not in first["sends"]
+    assert second["sends"]["more_unknown"] is True
 
 
 def test_crash_after_the_end_was_recorded_leaves_the_one_receipt() -> None:

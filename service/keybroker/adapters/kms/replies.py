@@ -33,6 +33,7 @@ _REQUEST_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 _KEY_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 _ARN = re.compile(r"acs:kms:(?P<region>[a-z0-9-]{1,64}):(?P<account>[0-9]{1,32}):key/(?P<key_id>[0-9A-Za-z_-]{1,128})")
 _IMPORT_TOKEN = re.compile(r"[!-~]{1,16384}")
+_YEARS = range(1970, 3000)
 _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 
 
@@ -54,7 +55,11 @@ def read_body(reply: Reply) -> Body:
 
 
 def read_date(reply: Reply) -> datetime | None:
-    """The reply's Date, cut to the second by who sent it. None if there is none, or not one IMF-fixdate."""
+    """The reply's Date, cut to the second by who sent it.
+
+    None if there is none, or not one IMF-fixdate, or of a year that no clock shows: what our time is corrected by must
+    leave it a time.
+    """
     text = reply.headers.get("date", "")
     if not _IMF_FIXDATE.fullmatch(text):
         return None
@@ -62,7 +67,8 @@ def read_date(reply: Reply) -> datetime | None:
         date = parsedate_to_datetime(text)
     except ValueError:
         return None
-    return date if format_datetime(date, usegmt=True) == text else None  # the weekday must agree too
+    is_one = format_datetime(date, usegmt=True) == text and date.year in _YEARS  # the weekday must agree too
+    return date if is_one else None
 
 
 def read_change(body: Body) -> KmsReply:
