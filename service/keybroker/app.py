@@ -142,7 +142,7 @@ class App:
         open_ledger(self._ledger)
         if self._audit is not None:
             open_audit_log(self._audit, last_head=self._ledger.audit_head())
-            await asyncio.to_thread(self._assembly.trail.take_over)
+            await asyncio.to_thread(self._assembly.trail.take_over, self._audit.head)
         try:
             self.http_port = self._http.start()
         except OSError as error:
