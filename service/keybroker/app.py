@@ -205,6 +205,8 @@ class App:
             ),
         )
         self.metrics.parameters_cached.set_function(lambda: len(assembly.cache))
+        self.metrics.audit_failing.set_function(lambda: float(assembly.trail.failing))
+        self.metrics.audit_events_waiting.set_function(lambda: assembly.trail.waiting)
         return assembly
 
     def _readiness(self, upstream: Upstream) -> tuple[bool, dict[str, object]]:

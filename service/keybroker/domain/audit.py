@@ -59,9 +59,9 @@ def before_import(row: Attempt, key: ExternalKey, *, algorithm: str, entropy_sou
 
 def before_resend(row: Attempt) -> AuditEvent:
     """Material is about to be sent again that was first sent while nothing was audited."""
-    fields = {"change": _CHANGES[row.kind].value, **_who(row), **(_cmk(row.cmk, "") if row.cmk else {})}
-    about = {"wrapping_algorithm": row.algorithm, "entropy_source": row.entropy_source, "sends": row.sends}
-    return _event("before", {**fields, **about})
+    cmk = _cmk(row.cmk, "") if row.cmk else {}
+    about = {"wrapping_algorithm": row.algorithm, "entropy_source": row.entropy_source}
+    return _event("before", {"change": _CHANGES[row.kind].value, **_who(row), **cmk, **about})
 
 
 def after(row: Attempt) -> AuditEvent | None:

@@ -95,7 +95,10 @@ class Trail:
             self.tidy()
 
     def tidy(self) -> None:
-        """Lets the ledger forget what the log has, and keep its head. Reasons: LEDGER_UNAVAILABLE, AUDIT_UNAVAILABLE."""
+        """Lets the ledger forget what the log has, and keep the log's head.
+
+        Reasons: LEDGER_UNAVAILABLE, AUDIT_UNAVAILABLE.
+        """
         with self._turn(_SHORT_TURN_SECONDS):
             ids, head, up_to = list(self._written), self._head, self._delivered
         if not ids and head == self._kept_head:
