@@ -137,16 +137,10 @@ def test_outcome_that_replaces_one_which_another_process_told_as_unknown_is_told
     world, log = audited()
     other = Trail(outbox=world.ledger, log=log)
 
-    def another_starts() -> None:
-        other.take_over(HEAD)
-
-    def tidied_late(place: str = "") -> None:
-        """The other one lets go of what it told after this one has put its outcome."""
-        other.tidy()
-
-    world.kms.before("ScheduleKeyDeletion", another_starts)
-    deliver = world.trail.deliver
-    world.trail.deliver = tidied_late  # type: ignore[method-assign]
+    tidy, deliver = other.tidy, world.trail.deliver
+    other.tidy = lambda: None  # type: ignore[method-assign]
+    world.kms.before("ScheduleKeyDeletion", lambda: other.take_over(HEAD))
+    world.trail.deliver = tidy  # type: ignore[method-assign]  # between the outcome that is put and its telling
     schedule(world, world.kms.add_key())
     deliver()
     assert log.told("event", "outcome") == [("before", None), ("after", "UNKNOWN"), ("after", "DONE")]
