@@ -3,29 +3,22 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from keybroker import __version__
 from keybroker.app import App, serve
 from keybroker.audit_command import add_audit_parser
+from keybroker.check_config import add_check_config_command
 from keybroker.domain.errors import BrokerError
 from keybroker.domain.secret_memory import MEMORY
 from keybroker.policy_explain import add_policy_command
 from keybroker.probe.command import add_probe_parser
 from keybroker.process_hardening import protect_from_dumps
 from keybroker.receipt_command import add_receipt_command
-from keybroker.receipt_keys import receipt_key
 from keybroker.self_tests import SelfTestFailed
-from keybroker.settings import (
-    ConfigurationError,
-    EntropySettings,
-    LedgerSettings,
-    ReceiptSettings,
-    Settings,
-    load_settings,
-)
+from keybroker.settings import ConfigurationError, Settings, load_settings
 from keybroker.telemetry.logs import configure_logs, exception_chain
 
 EXIT_FAILED = 1
@@ -64,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         help="serve beside an embedded KMS on 127.0.0.1:8088, without a configuration",
     )
     serving.set_defaults(run=_serve)
-    checking = commands.add_parser("check-config", help="check a configuration and say what it gives")
-    checking.add_argument("--config", type=Path, metavar="FILE", help="configuration, YAML")
-    checking.set_defaults(run=_check_config)
+    add_check_config_command(commands)
     add_policy_command(commands)
     add_audit_parser(commands)
     add_receipt_command(commands)
@@ -126,59 +117,6 @@ def _where(settings: Settings) -> str:
         "  kbctl import --new-key --spec aes-256\n"
         "Ctrl-C ends it."
     )
-
-
-def _check_config(options: argparse.Namespace) -> int:
-    settings = load_settings(options.config)
-    App(settings)
-    server = settings.server
-    print("The configuration is good.")
-    print(f"gRPC {server.grpc_address} ({'TLS' if server.tls else 'no TLS'}), HTTP {server.http_address}")
-    print(f"Callers: {_callers(settings)}")
-    for name, instance in settings.kms.instances.items():
-        default = " (default)" if name == settings.kms.default_instance else ""
-        print(f"KMS instance {name}{default}: {instance.dkms_instance_id} at {instance.endpoint}")
-    print(f"Ledger: {_ledger(settings.ledger)}")
-    print(f"Randomness: {_entropy(settings.entropy)}")
-    print(f"Receipts: {_receipts(settings.receipts)}")
-    for warning in _warnings(settings.ledger):
-        print(f"keybroker: warning: {warning}", file=sys.stderr)
-    return 0
-
-
-def _callers(settings: Settings) -> str:
-    identity = settings.server.identity
-    if identity is None or settings.policy is None:
-        return "anybody who reaches the gRPC address, for everything"
-    method = "client certificates" if identity.mtls else "bearer tokens"
-    return f"known by {method}, as {settings.policy.file} allows"
-
-
-def _entropy(settings: EntropySettings) -> str:
-    if settings.pkcs11 is None:
-        return "the operating system's"
-    return f"token {settings.pkcs11.token_label} of {settings.pkcs11.module_file} (not asked now)"
-
-
-def _receipts(settings: ReceiptSettings) -> str:
-    key = receipt_key(settings)
-    return "none" if key is None else f"signed with key {key.kid}"
-
-
-def _ledger(settings: LedgerSettings) -> str:
-    if settings.file is None:
-        return "in memory"
-    return f"{settings.file}, mark {settings.mark_file or 'none'}, key {settings.key_file}"
-
-
-def _warnings(settings: LedgerSettings) -> Iterator[str]:
-    if settings.file is None:
-        yield (
-            "ledger.file is not set: a restart forgets every request, so what was under way stays unresolved and a "
-            "repeat is taken for a new request"
-        )
-    elif settings.mark_file is None:
-        yield "ledger.mark_file is not set: a ledger that was restored from a backup is not recognised"
 
 
 def _demo(_options: argparse.Namespace) -> int:

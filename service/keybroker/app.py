@@ -142,7 +142,7 @@ class App:
         open_ledger(self._ledger)
         if self._audit is not None:
             open_audit_log(self._audit, last_head=self._ledger.audit_head())
-            await asyncio.to_thread(self._assembly.trail.take_over)
+            await asyncio.to_thread(self._assembly.trail.take_over, self._audit.head)
         try:
             self.http_port = self._http.start()
         except OSError as error:
@@ -205,6 +205,8 @@ class App:
             ),
         )
         self.metrics.parameters_cached.set_function(lambda: len(assembly.cache))
+        self.metrics.audit_failing.set_function(lambda: float(assembly.trail.failing))
+        self.metrics.audit_events_waiting.set_function(lambda: assembly.trail.waiting)
         return assembly
 
     def _readiness(self, upstream: Upstream) -> tuple[bool, dict[str, object]]:

@@ -168,8 +168,11 @@ class AuditOutbox(Protocol):
     def put_audit_due(self, event: AuditEvent, *, held: bool = False) -> None:
         """Keeps an event, or what it has become; a held one is not due before release_held_audit()."""
 
-    def drop_audit_due(self, ids: Sequence[str], *, head: str) -> None:
-        """Forgets events that the audit log has; `head` is the hash of its last line."""
+    def drop_audit_due(self, ids: Sequence[str], *, head: str, up_to: int | None = None) -> None:
+        """Forgets events that the audit log has; `head` is the hash of its last line.
+
+        What became of one with a sequence later than `up_to` stays.
+        """
 
     def release_held_audit(self) -> None:
         """What a process that has ended had held is due."""
@@ -233,7 +236,8 @@ class AuditLog(Protocol):
     def write(self, events: Sequence[AuditEvent]) -> str:
         """Appends them in this order; when it returns they are on the disk. Returns the hash of the last line, in hex.
 
-        Raises BrokerError AUDIT_UNAVAILABLE and nothing else: then none of them counts, and they may be written again.
+        Without events it writes a line of its own, to see whether it can. Raises BrokerError AUDIT_UNAVAILABLE and
+        nothing else: then none of them counts, and they may be written again.
         """
 
 

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 
@@ -34,7 +33,7 @@ class RecoveryThread:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(seconds)
-        self._tell_audit()
+        self._trail.catch_up()
 
     def _run(self) -> None:
         passes = 0
@@ -47,12 +46,6 @@ class RecoveryThread:
                 structlog.get_logger().warning("recovery goes on later", reason=error.reason.value)
             except Exception as error:  # noqa: BLE001  # it must go on, whatever one pass meets
                 structlog.get_logger().error("recovery failed", exceptions=exception_chain(error))
-            self._tell_audit()
+            self._trail.catch_up()
             passes += 1
             self._stopping.wait(_PAUSE_SECONDS)
-
-    def _tell_audit(self) -> None:
-        """What is due is written, and what was written is let go of by the ledger."""
-        self._trail.deliver()
-        with suppress(BrokerError):  # LEDGER_UNAVAILABLE: at the next pass
-            self._trail.tidy()

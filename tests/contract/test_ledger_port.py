@@ -380,6 +380,16 @@ def test_event_is_due_as_it_was_put_until_it_is_dropped(ledger: Ledger) -> None:
     assert ledger.audit_head() == "ab" * 32
 
 
+def test_drop_leaves_what_became_of_an_event_later(ledger: Ledger) -> None:
+    ledger.put_audit_due(event("first", outcome="UNKNOWN"))
+    up_to = ledger.audit_due()[0].sequence
+    ledger.put_audit_due(event("first", outcome="DONE"))
+    ledger.drop_audit_due(["first"], head="", up_to=up_to)
+    assert [one.event.fields["outcome"] for one in ledger.audit_due()] == ["DONE"]
+    ledger.drop_audit_due(["first"], head="", up_to=ledger.audit_due()[0].sequence)
+    assert due_ids(ledger) == []
+
+
 def test_drop_without_a_head_keeps_the_one_that_is_known(ledger: Ledger) -> None:
     ledger.drop_audit_due([], head="ab" * 32)
     ledger.drop_audit_due([], head="")

@@ -9,14 +9,15 @@ import yaml
 
 from keybroker.__main__ import main
 
+POLICY = 'rules:\n  - {name: a, callers: ["jwt:a"], rpcs: [DescribeKey]}\n'
 INSTANCE = {"region": "cn-hangzhou", "endpoint": "http://127.0.0.1:8088", "dkms_instance_id": "kst-example"}
 
 
-def checked(folder: Path, ledger: dict[str, str]) -> int:
-    """The exit status of check-config for this section of the configuration."""
+def checked(folder: Path, ledger: dict[str, str], **sections: Any) -> int:
+    """The exit status of check-config for these sections of the configuration."""
     kms = {"default_instance": "main", "instances": {"main": INSTANCE}}
     file = folder / "keybroker.yaml"
-    file.write_text(yaml.safe_dump({"kms": kms, "ledger": ledger}))
+    file.write_text(yaml.safe_dump({"kms": kms, "ledger": ledger, **sections}))
     return main(["check-config", "--config", str(file)])
 
 
@@ -60,6 +61,43 @@ def test_check_config_with_all_of_it_warns_of_nothing_and_makes_no_file(
     assert said.err == ""
     assert not ledger.exists()
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("audit", "said"),
+    [
+        ({}, "off"),
+        ({"file": "/var/log/audit.jsonl"}, "/var/log/audit.jsonl"),
+        ({"stdout": True}, "standard output"),
+        ({"file": "/var/log/audit.jsonl", "stdout": True}, "/var/log/audit.jsonl and standard output"),
+    ],
+)
+def test_check_config_says_where_the_audit_log_goes(
+    tmp_path: Path, capsys: Any, audit: dict[str, Any], said: str
+) -> None:
+    assert checked(tmp_path, {}, audit=audit) == 0
+    assert f"Audit: {said}\n" in capsys.readouterr().out
+
+
+def test_check_config_with_audit_and_without_ledger_file_warns_that_outcomes_can_be_lost(
+    tmp_path: Path, capsys: Any, key_file: Path
+) -> None:
+    warning = "there is an audit log and no ledger.file"
+    assert checked(tmp_path, {}, audit={"stdout": True}) == 0
+    assert warning in capsys.readouterr().err
+    kept = {"file": str(tmp_path / "ledger.db"), "key_file": str(key_file)}
+    assert checked(tmp_path, kept, audit={"stdout": True}) == 0
+    assert warning not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stdout", [True, False])
+def test_check_config_with_a_policy_and_without_audit_warns(tmp_path: Path, capsys: Any, *, stdout: bool) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    jwt = {"issuer": "https://issuer.example", "audience": "keybroker", "jwks_url": "https://issuer.example/keys"}
+    sections = {"server": {"identity": {"jwt": jwt}}, "policy": {"file": str(policy)}, "audit": {"stdout": stdout}}
+    assert checked(tmp_path, {}, **sections) == 0
+    assert ("there is a policy and no audit log" in capsys.readouterr().err) is not stdout
 
 
 def test_check_config_shows_no_key(tmp_path: Path, capsys: Any, key_file: Path) -> None:

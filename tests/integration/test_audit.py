@@ -46,15 +46,15 @@ def refused(call: Callable[..., object], *arguments: object, **options: object) 
 def fill_up(disk: SmallDisk, client: KeyBrokerClient, file: Path, *, least: int = 0, most: int = 250) -> None:
     """Leaves room for no line, nor in the last page of the file: of that between `least` and `most` bytes.
 
-    The last page is used up by events whose length the alias of a new CMK decides.
+    The last page is used up by events whose length the alias of a new CMK decides, which stands in three of them.
     """
     size, padding, step = file.stat().st_size, 1, 0
     while not least <= -size % PAGE <= most:
         if step:
-            padding = min(240, max(1, -size % PAGE - (least + most) // 2 - step))
+            padding = min(80, max(1, (-size % PAGE - (least + most) // 2 - step) // 3))
         alias = f"alias/{uuid4().hex[:8]}{'x' * padding}"
         client.create_external_key(new_key=types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256, alias=alias))
-        step = file.stat().st_size - size - padding
+        step = file.stat().st_size - size - 3 * padding
         size = file.stat().st_size
     disk.fill()
 
@@ -197,6 +197,40 @@ def test_chain_on_standard_output_alone_is_linked_to_that_of_the_last_start(tmp_
     assert [line["event"] for line in events([output])] == ["started", "before", "after"] * 2
     found = verify(output)
     assert found.returncode == 0, found.stdout
+
+
+def test_chain_on_standard_output_alone_is_linked_to_that_of_a_start_without_a_call(
+    tmp_path: Path, emulator: Emulator
+) -> None:
+    ledger = {"file": str(tmp_path / "ledger.db"), "key_file": str(ledger_key(tmp_path))}
+    output = tmp_path / "stdout"
+    for _ in range(2):
+        with (
+            output.open("ab") as stdout,
+            BrokerProcess(tmp_path, emulator, stdout=stdout, ledger=ledger, audit={"stdout": True}) as process,
+        ):
+            process.process.terminate()
+            assert process.process.wait(20) == 0
+    assert [line["event"] for line in events([output])] == ["started"] * 2
+    found = verify(output)
+    assert found.returncode == 0, found.stdout
+
+
+def test_metrics_tell_of_a_log_that_fails_and_of_events_that_wait_for_it(
+    make_broker: Callable[..., RunningBroker], emulator: Emulator, disk: SmallDisk
+) -> None:
+    disk.fill()
+    broker = make_broker(audit={"file": str(disk.folder / "audit.jsonl")})
+    assert gauges(broker) == (1.0, 0.0)  # no call has come
+    disk.clear()
+    wait_until(lambda: gauges(broker) == (0.0, 0.0))
+    assert check_healthy(broker)["audit"] == "on"
+
+
+def gauges(broker: RunningBroker) -> tuple[float, float]:
+    """keybroker_audit_failing and keybroker_audit_events_waiting."""
+    told = dict(line.rsplit(" ", 1) for line in requests.get(f"{broker.http_url}/metrics", timeout=1).text.splitlines())
+    return float(told["keybroker_audit_failing"]), float(told["keybroker_audit_events_waiting"])
 
 
 def test_event_holds_what_the_caller_was_told(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration.audit_checks import check_nothing_is_missing
 from tests.integration.crash_answers import Told
 from tests.integration.crash_points import (
     CREATE_POINTS,
@@ -16,6 +17,7 @@ from tests.integration.crash_points import (
     IMPORTED,
     PAUSE_POINTS,
     Point,
+    Request,
     crash,
     new_request,
     pause,
@@ -43,11 +45,12 @@ class _Try:
         """Raises AssertionError."""
         again, lag = self.reimport, self.lag_describes
         with Site(nursery, folder, same_material_reimport=again, enabled_lag_describes=lag) as site:
-            told = self._told(site)
+            request = new_request(site, new_key=self.new_key)
+            told = self._told(request)
             assert told.outcome in self._possible(), told.outcome
+            check_nothing_is_missing(site.audit_files, site.emulator, told.outcome, request_id=request.request_id)
 
-    def _told(self, site: Site) -> Told:
-        request = new_request(site, new_key=self.new_key)
+    def _told(self, request: Request) -> Told:
         if self.paused:
             return pause(request, self.point)
         return crash(request, self.point, seconds=self.seconds, release_late=self.release_late)

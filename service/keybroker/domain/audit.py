@@ -11,7 +11,7 @@ from enum import StrEnum
 from uuid import uuid4
 
 from keybroker.domain.attempt import ENDS, Attempt, Kind, State
-from keybroker.domain.errors import Reason
+from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName, ExternalKey, NewKey
 from keybroker.domain.key_check_value import KeyCheckValue
 
@@ -30,6 +30,7 @@ class Change(StrEnum):
     """What is changed: one request of the KMS, or several for the same aim."""
 
     CREATE = "create"
+    CREATE_ALIAS = "create_alias"
     IMPORT = "import"
     IMPORT_WRAPPED = "import_wrapped"
     SCHEDULE_DELETION = "schedule_deletion"
@@ -37,6 +38,7 @@ class Change(StrEnum):
     DELETE_ORPHAN = "delete_orphan"
 
 
+_OUTCOME_UNKNOWN = {Reason.CHANGE_OUTCOME_UNKNOWN, Reason.INTERNAL}
 _CHANGES = {Kind.IMPORT: Change.IMPORT, Kind.IMPORT_WRAPPED: Change.IMPORT_WRAPPED, Kind.CREATE: Change.CREATE}
 
 
@@ -55,11 +57,18 @@ def before_import(row: Attempt, key: ExternalKey, *, algorithm: str, entropy_sou
     )
 
 
+def before_resend(row: Attempt) -> AuditEvent:
+    """Material is about to be sent again that was first sent while nothing was audited."""
+    cmk = _cmk(row.cmk, "") if row.cmk else {}
+    about = {"wrapping_algorithm": row.algorithm, "entropy_source": row.entropy_source}
+    return _event("before", {"change": _CHANGES[row.kind].value, **_who(row), **cmk, **about})
+
+
 def after(row: Attempt) -> AuditEvent | None:
     """What came of a change, from the row that says so.
 
     None while it is under way, for one that could not be announced and so was not begun, and for a row that only holds
-    a CMK while a Deletion goes on.
+    a CMK while a CmkChange goes on.
     """
     unannounced = row.failure is not None and row.failure.reason == Reason.AUDIT_UNAVAILABLE
     if row.state not in ENDS or unannounced or row.kind is Kind.DELETE_ORPHAN:
@@ -101,8 +110,11 @@ def _reason(row: Attempt) -> dict[str, Value]:
 
 
 @dataclass(frozen=True, slots=True)
-class Deletion:
-    """A change of a CMK's deletion, which no row is about: its two events have one id for both."""
+class CmkChange:
+    """A change of a CMK which no row is about: its alias or its deletion. Its two events have a record id of their own.
+
+    `days`: the waiting period of a deletion.
+    """
 
     change: Change
     caller: str
@@ -111,25 +123,28 @@ class Deletion:
     dkms_instance_id: str
     cmk: CmkName
     arn: str
+    alias: str = ""
     days: int = 0
 
     def before(self, record_id: str) -> AuditEvent:
         """It is about to be sent."""
         return _event("before", self._fields(record_id) | ({"days": self.days} if self.days else {}))
 
-    def after(self, record_id: str, outcome: str, *, reason: str = "", kms_request_id: str = "") -> AuditEvent:
-        """DONE, REFUSED or UNKNOWN."""
-        fields = self._fields(record_id) | {"outcome": outcome, "reason": reason, "kms_request_id": kms_request_id}
+    def after(self, record_id: str, outcome: str, *, kms_request_id: str = "") -> AuditEvent:
+        """DONE, or UNKNOWN."""
+        fields = self._fields(record_id) | {"outcome": outcome, "kms_request_id": kms_request_id}
+        return AuditEvent(f"{record_id}:after", _without_empty({"event": "after", **fields}))
+
+    def after_failure(self, record_id: str, error: BrokerError) -> AuditEvent:
+        """REFUSED if it provably was not done, else UNKNOWN."""
+        outcome = "UNKNOWN" if error.reason in _OUTCOME_UNKNOWN else "REFUSED"
+        why = {"reason": error.reason.value, "refusal_kms_request_id": error.metadata.get("kms_request_id", "")}
+        fields = self._fields(record_id) | {"outcome": outcome, **why}
         return AuditEvent(f"{record_id}:after", _without_empty({"event": "after", **fields}))
 
     def _fields(self, record_id: str) -> dict[str, Value]:
         who = _names(record_id, self.caller, self.request_id, self.region, self.dkms_instance_id)
-        return {"change": self.change.value, **who, **_cmk(self.cmk, self.arn)}
-
-
-def outcome_unknown(reason: Reason | None) -> bool:
-    """Whether a change that failed so may have happened; None: by an exception that nobody foresaw."""
-    return reason in {None, Reason.CHANGE_OUTCOME_UNKNOWN, Reason.INTERNAL}
+        return {"change": self.change.value, **who, **_cmk(self.cmk, self.arn), "alias": self.alias}
 
 
 def _who(row: Attempt) -> dict[str, Value]:

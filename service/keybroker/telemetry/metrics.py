@@ -94,6 +94,16 @@ class Metrics:
             ["instance", "quota"],
             registry=self.registry,
         )
+        self.audit_failing = Gauge(
+            "keybroker_audit_failing",
+            "1 while the audit log can't be written, so that nothing is changed.",
+            registry=self.registry,
+        )
+        self.audit_events_waiting = Gauge(
+            "keybroker_audit_events_waiting",
+            "Outcomes that are told and recorded and that the audit log does not have yet.",
+            registry=self.registry,
+        )
         self.deadline_overrun = Histogram(
             "keybroker_deadline_overrun_seconds",
             "How long after its deadline the work of a call ended; 0 for those in time.",

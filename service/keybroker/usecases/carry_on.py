@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from keybroker.domain import import_protocol as protocol
 from keybroker.domain.attempt import UNFINISHED, Attempt, Evidence, Failure, Kind, State
+from keybroker.domain.audit import before_resend
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, check_importable
@@ -187,7 +188,7 @@ class CarryOn:
                 self._look(course)
             case Step.RESEND:
                 course.resends += 1
-                course.attempt = self._rows.write("resend", protocol.resent(course.attempt))
+                course.attempt = self._rows.write("resend", protocol.resent(self._announced(course.attempt)))
                 self._send(course)
             case Step.REWRAP:
                 self._rewrap(course)
@@ -197,6 +198,13 @@ class CarryOn:
                 course.attempt = self._rows.write("release", protocol.released(course.attempt, course.attempt.failure))
             case _:
                 self._finish(step, course)
+
+    def _announced(self, attempt: Attempt) -> Attempt:
+        """A row of a time when nothing was audited is announced before its material is sent again."""
+        trail = self._rows.trail
+        if attempt.audit_line or not trail.is_on:
+            return attempt
+        return replace(attempt, audit_line=trail.before(before_resend(attempt)))
 
     def _look(self, course: _Course) -> None:
         try:
@@ -374,11 +382,11 @@ def _obstacle(key: ExternalKey, kms: Kms) -> BrokerError | None:
 
 @contextmanager
 def _told_truly(course: _Course) -> Iterator[None]:
-    """That the ledger can't be written does not mean that nothing was sent."""
+    """That the ledger or the audit log can't be written does not mean that nothing was sent."""
     try:
         yield
     except BrokerError as error:
-        if error.reason is not Reason.LEDGER_UNAVAILABLE:
+        if error.reason not in {Reason.LEDGER_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE}:
             raise
         raise unresolved("the broker could not record what came of it", {"key_id": course.cmk.key_id}) from error
 

@@ -55,6 +55,5 @@ class CreateExternalKey:
             )
             progress.created_key_id = key.name.key_id
             check_external(key, dkms_instance_id=kms.dkms_instance_id)
-            if new_key.alias:
-                self._create.give_alias(kms, key, new_key.alias, deadline=deadline)
+            self._create.give_alias(kms, row, key, deadline=deadline)
             return answer(self._rows.finish("finish", replace(row, state=State.CREATED, key=key)))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from keybroker.domain.attempt import Attempt, Creation, State
-from keybroker.domain.audit import before_create
+from keybroker.domain.audit import Change, CmkChange, before_create
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import REASONS, BrokerError, KmsError, Reason
 from keybroker.domain.external_key import (
@@ -97,18 +97,28 @@ class CreateSafely:
         found = self._search(kms, _creation(attempt), patience, deadline)
         return attempt if found is None else self._known(attempt, found)
 
-    def give_alias(self, kms: Kms, key: ExternalKey, alias: str, *, deadline: Deadline) -> None:
-        """Gives the CMK its alias; that it has it already is success.
+    def give_alias(self, kms: Kms, attempt: Attempt, key: ExternalKey, *, deadline: Deadline) -> None:
+        """Gives the CMK of the row the alias that was asked for, if any; that it has it already is success.
 
-        Reasons: ALIAS_ALREADY_EXISTS, CHANGE_OUTCOME_UNKNOWN, the KMS_… reasons.
+        Reasons: ALIAS_ALREADY_EXISTS, CHANGE_OUTCOME_UNKNOWN, AUDIT_UNAVAILABLE, LEDGER_UNAVAILABLE, the KMS_… reasons.
         """
+        alias = _creation(attempt).alias
+        if not alias:
+            return
+        who = (attempt.caller, attempt.request_id, kms.region, kms.dkms_instance_id)
+        change = CmkChange(Change.CREATE_ALIAS, *who, key.name, key.arn, alias=alias)
+        with self._rows.trail.change(change) as told:
+            told.kms_request_id = self._send_alias(kms, key, alias, deadline)
+
+    def _send_alias(self, kms: Kms, key: ExternalKey, alias: str, deadline: Deadline) -> str:
+        """The RequestId of the KMS's success answer; "" where the alias was there, or its answer was lost."""
         try:
-            kms.create_alias(key.name.key_id, alias, deadline=deadline)
+            return kms.create_alias(key.name.key_id, alias, deadline=deadline).request_id
         except KmsError as error:
             if error.committed_nothing and error.reason is not Reason.ALIAS_ALREADY_EXISTS:
                 raise
             if self._points_to(kms, key, alias, deadline):
-                return
+                return ""
             if error.committed_nothing:
                 error.metadata["field"] = "new_key.alias"
                 raise

@@ -127,8 +127,7 @@ class ImportExternalKey:
         )
         wish.progress.created_key_id = key.name.key_id
         check_external(key, dkms_instance_id=wish.kms.dkms_instance_id)
-        if new_key.alias:
-            self._create.give_alias(wish.kms, key, new_key.alias, deadline=wish.deadline)
+        self._create.give_alias(wish.kms, row, key, deadline=wish.deadline)
         self._take.check_for(row, key)
         self._take.check(wish.kms, key)
         return row, key

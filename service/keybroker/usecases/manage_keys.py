@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from keybroker.domain.audit import Change, Deletion
+from keybroker.domain.audit import Change, CmkChange
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyReference, NewKey, check_external
@@ -79,9 +79,9 @@ class ManageKeys:
         return self._changed(kms, key, _deletion(Change.CANCEL_DELETION, asked, kms, key), send, deadline)
 
     def _changed(
-        self, kms: Kms, key: ExternalKey, deletion: Deletion, send: Callable[[], KmsReply], deadline: Deadline
+        self, kms: Kms, key: ExternalKey, change: CmkChange, send: Callable[[], KmsReply], deadline: Deadline
     ) -> tuple[ExternalKey, KmsReply]:
-        with self._changing(key.name), self._trail.change(deletion) as told, _outcome_unknown(deletion):
+        with self._changing(key.name), self._trail.change(change) as told, _outcome_unknown(change):
             reply = send()
             told.kms_request_id = reply.request_id
         return self._read_after(kms, key.name, reply, deadline), reply
@@ -111,21 +111,22 @@ class ManageKeys:
             ) from error
 
 
-def _deletion(change: Change, asked: Asked, kms: Kms, key: ExternalKey, *, days: int = 0) -> Deletion:
-    return Deletion(change, asked.caller, asked.request_id, kms.region, kms.dkms_instance_id, key.name, key.arn, days)
+def _deletion(change: Change, asked: Asked, kms: Kms, key: ExternalKey, *, days: int = 0) -> CmkChange:
+    who = (asked.caller, asked.request_id, kms.region, kms.dkms_instance_id)
+    return CmkChange(change, *who, key.name, key.arn, days=days)
 
 
 @contextmanager
-def _outcome_unknown(deletion: Deletion) -> Iterator[None]:
+def _outcome_unknown(change: CmkChange) -> Iterator[None]:
     """Tells a change that may have happened from one that provably did not."""
     try:
         yield
     except KmsError as error:
         if error.committed_nothing:
             raise
-        sent = "CancelKeyDeletion" if deletion.change is Change.CANCEL_DELETION else "ScheduleKeyDeletion"
+        sent = "CancelKeyDeletion" if change.change is Change.CANCEL_DELETION else "ScheduleKeyDeletion"
         raise BrokerError(
             Reason.CHANGE_OUTCOME_UNKNOWN,
             f"{sent} was sent and no answer settled whether it was done.",
-            metadata=error.metadata | {"key_id": deletion.cmk.key_id},
+            metadata=error.metadata | {"key_id": change.cmk.key_id},
         ) from error

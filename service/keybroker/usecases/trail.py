@@ -6,12 +6,12 @@ due first. Source: docs/audit.md; ADR 13.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
-from keybroker.domain.audit import AuditEvent, Deletion, outcome_unknown
+from keybroker.domain.audit import AuditEvent, CmkChange
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.ports import AuditLog, AuditOutbox
 
@@ -27,7 +27,10 @@ class Reply:
 
 
 class Trail:
-    """Writes to `log`; without one, nothing. Any thread may use it."""
+    """Writes to `log`; without one, nothing. Any thread may use it.
+
+    `failing`: the last attempt to write failed. `waiting`: how many events were due then.
+    """
 
     def __init__(self, *, outbox: AuditOutbox, log: AuditLog | None) -> None:
         self._outbox = outbox
@@ -35,8 +38,16 @@ class Trail:
         self._lock = threading.Lock()
         self._delivered = 0  # the sequence up to which the log has everything
         self._written: list[str] = []  # ids that the log has and the ledger may forget
+        self._unrecorded: list[AuditEvent] = []  # outcomes that the ledger could not take yet
         self._head = ""
+        self._kept_head = ""  # what the ledger has
         self.failing = False
+        self.waiting = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is audited."""
+        return self._log is not None
 
     def before(self, event: AuditEvent) -> str:
         """Writes the event, and before it whatever is due. Returns its line's hash; "" where nothing is audited.
@@ -55,57 +66,88 @@ class Trail:
         with suppress(BrokerError), self._turn(_SHORT_TURN_SECONDS):
             self._write(self._log)
 
-    def take_over(self) -> None:
-        """At the start: what an earlier process could not tell is told now, its outcome unknown. As `deliver`."""
-        if self._log is not None:
-            with suppress(BrokerError):
-                self._outbox.release_held_audit()
-            self.deliver()
+    def take_over(self, head: str) -> None:
+        """At the start: what an earlier process could not tell is told now, its outcome unknown. As `deliver`.
+
+        `head` is the hash of the log's last line; "" if its chain could not be begun.
+        """
+        if self._log is None:
+            return
+        self._head, self.failing = head, not head
+        with suppress(BrokerError):
+            self._outbox.release_held_audit()
+        self.deliver()
+        with suppress(BrokerError):
+            self.tidy()
+
+    def catch_up(self) -> None:
+        """Now and then: as `deliver`, and sees whether a log that failed can be written again, also if nothing is due.
+
+        Then what the log has is let go of by the ledger.
+        """
+        if self._log is None:
+            return
+        self.deliver()
+        with suppress(BrokerError):
+            if self.failing and not self.waiting:
+                with self._turn(_SHORT_TURN_SECONDS):
+                    self._append(self._log, ())
+            self.tidy()
 
     def tidy(self) -> None:
-        """Lets the ledger forget what the log has. Reasons: LEDGER_UNAVAILABLE."""
-        with self._lock:
-            ids, head = list(self._written), self._head
-        if ids:
-            self._outbox.drop_audit_due(ids, head=head)
-            with self._lock:
-                del self._written[: len(ids)]
+        """Lets the ledger forget what the log has, and keep the log's head.
+
+        Reasons: LEDGER_UNAVAILABLE, AUDIT_UNAVAILABLE.
+        """
+        with self._turn(_SHORT_TURN_SECONDS):
+            ids, head, up_to = list(self._written), self._head, self._delivered
+        if not ids and head == self._kept_head:
+            return
+        self._outbox.drop_audit_due(ids, head=head, up_to=up_to)
+        self._kept_head = head
+        with self._turn(_SHORT_TURN_SECONDS):
+            del self._written[: len(ids)]
 
     @contextmanager
-    def change(self, deletion: Deletion) -> Iterator[Reply]:
+    def change(self, change: CmkChange) -> Iterator[Reply]:
         """Around a change that has no row. Reasons, before anything is done: those of `before`."""
         reply = Reply()
         if self._log is None:
             yield reply
             return
         record_id = str(uuid4())
-        self._outbox.put_audit_due(deletion.after(record_id, "UNKNOWN"), held=True)
+        said = change.after(record_id, "UNKNOWN")
+        self._outbox.put_audit_due(said, held=True)
         try:
-            self.before(deletion.before(record_id))
+            self.before(change.before(record_id))
         except BaseException:
             with suppress(BrokerError):  # told at the next start, as unknown
                 self._outbox.drop_audit_due([f"{record_id}:after"], head=self._head)
             raise
-        reason: Reason | None = None
-        outcome = "UNKNOWN"
         try:
             yield reply
-            outcome = "DONE"
+            said = change.after(record_id, "DONE", kms_request_id=reply.kms_request_id)
         except BrokerError as error:
-            reason = error.reason
-            outcome = "UNKNOWN" if outcome_unknown(reason) else "REFUSED"
+            said = change.after_failure(record_id, error)
             raise
         finally:
-            said = deletion.after(
-                record_id, outcome, reason=reason.value if reason else "", kms_request_id=reply.kms_request_id
-            )
-            with suppress(BrokerError):  # the held one stays, and is told at the next start
-                self._outbox.put_audit_due(said)
+            self._put(said)
             self.deliver()
+
+    def _put(self, said: AuditEvent) -> None:
+        """In place of the held one. If the ledger can't take it, nothing else is begun until it does.
+
+        If the process dies before, the held one is told at the next start.
+        """
+        try:
+            self._outbox.put_audit_due(said)
+        except BrokerError:
+            self._unrecorded.append(said)
 
     @contextmanager
     def _turn(self, seconds: float) -> Iterator[None]:
         if not self._lock.acquire(timeout=seconds):
+            self.failing = self.failing or seconds == _TURN_SECONDS
             raise BrokerError(Reason.AUDIT_UNAVAILABLE, "The broker's audit log does not answer in time.")
         try:
             yield
@@ -113,16 +155,24 @@ class Trail:
             self._lock.release()
 
     def _write(self, log: AuditLog, *events: AuditEvent) -> str:
+        while self._unrecorded:
+            self._outbox.put_audit_due(self._unrecorded[0])
+            del self._unrecorded[0]
         due = self._outbox.audit_due(after=self._delivered)
+        self.waiting = len(due)
         if not due and not events:
             return self._head
+        self._append(log, [*(one.event for one in due), *events])
+        if due:
+            self._delivered = due[-1].sequence
+            self._written += [one.event.id for one in due]
+        self.waiting = 0
+        return self._head
+
+    def _append(self, log: AuditLog, events: Sequence[AuditEvent]) -> None:
         try:
-            self._head = log.write([*(one.event for one in due), *events])
+            self._head = log.write(events)
         except BrokerError:
             self.failing = True
             raise
         self.failing = False
-        if due:
-            self._delivered = due[-1].sequence
-            self._written += [one.event.id for one in due]
-        return self._head

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from keybroker.__main__ import main
-from tests.unit.audit.support import head_of, log_of
+from tests.unit.audit.support import head_of, log_of, sealed
 
 LOG = log_of(3, 2)
 REST = "what comes after it, whoever can write to the log could have written anew"
@@ -55,6 +55,12 @@ def test_files_are_read_in_their_order_and_standard_input_too(
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"".join(LOG[2:]))))
     assert main(["audit", "verify", "old", "-", "--expect-head", head_of(LOG)]) == 0
     assert "anchored up to standard input:3 " in capsys.readouterr().out
+
+
+def test_version_that_is_none_is_not_shown(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_bytes(sealed(LOG[0], version="\n\x1b[2Jsound"))
+    assert main(["audit", "verify", str(file)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "chain A: 1 to 1"
 
 
 def test_json_has_the_same(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

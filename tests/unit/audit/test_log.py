@@ -88,10 +88,35 @@ def test_write_returns_the_hash_of_the_last_line_on_the_disk(file: Path, log: Ch
     assert verified_file(file, heads=[head]).is_sound
 
 
-def test_write_of_nothing_changes_nothing(file: Path, log: ChainedAuditLog) -> None:
-    before = file.read_bytes()
+def test_write_of_nothing_sees_whether_it_can_write(file: Path, log: ChainedAuditLog) -> None:
+    with file_size_limit(file.stat().st_size), pytest.raises(BrokerError):
+        log.write([])
     assert log.write([]) == log.head
-    assert file.read_bytes() == before
+    assert [line["event"] for line in read(file)] == ["started", "resumed"]
+    assert verified_file(file, heads=[log.head]).is_sound
+
+
+@pytest.mark.usefixtures("logged")
+def test_write_of_nothing_begins_a_chain_that_could_not_be_begun(file: Path) -> None:
+    with closing(make_log(file, None)) as log:
+        with file_size_limit(0):
+            log.open()
+        assert log.head == ""
+        log.write([])
+    assert [line["event"] for line in read(file)] == ["started"]
+
+
+def test_unsound_last_line_is_logged_once_however_often_the_chain_can_not_be_begun(
+    file: Path, logged: list[Any]
+) -> None:
+    file.write_bytes(b"junk\n")
+    file.chmod(0o600)
+    with closing(make_log(file, None)) as log, file_size_limit(file.stat().st_size):
+        log.open()
+        for _ in range(2):
+            with pytest.raises(BrokerError):
+                log.write([])
+    assert [entry["event"] for entry in logged].count("audit_last_line_unsound") == 1
 
 
 def test_each_start_is_a_chain_linked_to_the_last_line(file: Path) -> None:

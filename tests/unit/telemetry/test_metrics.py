@@ -18,6 +18,8 @@ LABELS = {  # the design, "Metrics"
     "keybroker_kms_circuit_open": ("instance",),
     "keybroker_kms_pacer_wait_seconds": ("quota",),
     "keybroker_kms_pacer_rate": ("instance", "quota"),
+    "keybroker_audit_failing": (),
+    "keybroker_audit_events_waiting": (),
     "keybroker_deadline_overrun_seconds": (),
     "keybroker_imports_in_flight": (),
     "grpc_server_started_total": ("grpc_type", "grpc_service", "grpc_method"),

@@ -16,6 +16,7 @@ from keybroker.usecases.asked import Asked
 from tests.builders import FakeAuditLog, World, lost_reply, refusal
 
 FULL = BrokerError(Reason.AUDIT_UNAVAILABLE, "The audit log can't be written.")
+HEAD = "ab" * 32
 WEEK = timedelta(days=7)
 ASKED_FOR = NewKey(AES_256, alias="alias/payments")
 
@@ -128,7 +129,7 @@ def test_event_after_is_written_by_the_next_process_if_this_one_died_before() ->
     assert log.told("event") == [("before",)]
     world.at = lambda _: None
     world.restart()
-    world.trail.take_over()
+    world.trail.take_over(HEAD)
     assert log.told("event", "outcome") == [("before", None), ("after", "IMPORTED")]
 
 
@@ -181,12 +182,21 @@ def test_new_key_is_told_of_by_its_creation_and_by_its_import() -> None:
     assert log.told("event", "change", "outcome") == [
         ("before", "create", None),
         ("after", "create", "CREATED"),
+        ("before", "create_alias", None),
+        ("after", "create_alias", "DONE"),
         ("before", "import", None),
         ("after", "import", "IMPORTED"),
     ]
     key_id = answer.attempt.cmk.key_id if answer.attempt.cmk else ""
-    assert [fields.get("key_id") for fields in map(_fields, log.events)] == [None, key_id, key_id, key_id]
-    assert log.events[0].fields["alias"] == "alias/payments"
+    assert [fields.get("key_id") for fields in map(_fields, log.events)] == [None, *[key_id] * 5]
+    assert log.told("alias") == [
+        ("alias/payments",),
+        (None,),
+        ("alias/payments",),
+        ("alias/payments",),
+        (None,),
+        (None,),
+    ]
 
 
 def test_create_that_can_not_be_announced_is_not_sent() -> None:
@@ -274,7 +284,7 @@ def test_deletion_that_can_not_be_announced_is_not_sent() -> None:
     assert caught.value.reason is Reason.AUDIT_UNAVAILABLE
     assert "ScheduleKeyDeletion" not in world.kms.calls
     world.restart()
-    world.trail.take_over()
+    world.trail.take_over(HEAD)
     assert world.ledger.audit_due() == []
 
 
@@ -291,7 +301,7 @@ def test_deletion_that_a_process_died_in_is_told_as_unknown_by_the_next() -> Non
         delete(world, world.kms.add_key())
     log.failure = None
     world.restart()
-    world.trail.take_over()
+    world.trail.take_over(HEAD)
     assert log.told("event", "outcome") == [("before", None), ("after", "UNKNOWN")]
 
 

@@ -19,8 +19,9 @@ MAX_VALUE_CHARACTERS = 512
 OURS = ("seq", "chain", "prev", "time", "id")  # before the event's fields, in this order
 HASH = re.compile(r"[0-9a-f]{64}")
 
+VISIBLE = re.compile(r"[!-~]{1,100}")  # ASCII: what can be shown as it is
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_ID = re.compile(r"[!-~]{1,100}")
 _RESERVED = {*OURS, "hash"}
 _TAIL_LENGTH = len(',"hash":""}') + 64
 _CUT = "…"  # \u2026 in the line
@@ -55,7 +56,7 @@ class Position:
 
 
 def _check(event: AuditEvent) -> None:
-    if not _ID.fullmatch(event.id):
+    if not VISIBLE.fullmatch(event.id):
         raise ValueError("an event's id is 1 to 100 visible ASCII characters")
     for name, value in event.fields.items():
         if name in _RESERVED or not _NAME.fullmatch(name):
@@ -131,10 +132,11 @@ def _has_the_form(members: Mapping[str, Any]) -> bool:
     if tuple(names[: len(OURS)]) != OURS or names[-1] != "hash":
         return False
     seq, prev = members["seq"], members["prev"]
-    texts = [members[name] for name in ("chain", "prev", "time", "id", "hash")]
+    shown = [members[name] for name in ("chain", "time", "id", "hash")]
     return (
         type(seq) is int
         and seq > 0
-        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(text, str) and VISIBLE.fullmatch(text) for text in shown)
+        and isinstance(prev, str)
         and (prev == "" or HASH.fullmatch(prev) is not None)
     )

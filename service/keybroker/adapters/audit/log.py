@@ -44,6 +44,7 @@ class ChainedAuditLog:
         self._position = Position(chain=str(uuid4()))
         self._started_id = str(uuid4())
         self._cut_bytes = 0
+        self._told_unsound = False
         self._failure = ""
 
     def open(self, last_head: str = "") -> None:
@@ -60,7 +61,10 @@ class ChainedAuditLog:
                 self._say_failed(error)
 
     def write(self, events: Sequence[AuditEvent]) -> str:
-        """See ports.AuditLog. Raises ValueError for an event that can't be a line: a mistake of the program's."""
+        """See ports.AuditLog; without events it begins the chain, or writes `resumed`.
+
+        Raises ValueError for an event that can't be a line: a mistake of the program's.
+        """
         with self._lock:
             try:
                 self._write(events)
@@ -91,6 +95,8 @@ class ChainedAuditLog:
         if self._position.seq == 0:
             self._link()
             events = [self._started(), *events]
+        elif not events:
+            events = [AuditEvent(str(uuid4()), {"event": "resumed"})]
         lines, positions = self._lines(events)
         if self._file is not None:
             self._file.append(b"".join(lines))
@@ -131,7 +137,9 @@ class ChainedAuditLog:
         try:
             return read_line(raw).hash
         except NotALineError as error:
-            structlog.get_logger().error("audit_last_line_unsound", why=str(error))
+            if not self._told_unsound:
+                structlog.get_logger().error("audit_last_line_unsound", why=str(error))
+                self._told_unsound = True
             return ""
 
     def _started(self) -> AuditEvent:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from keybroker.adapters.audit.lines import Line, NotALineError, read_line
+from keybroker.adapters.audit.lines import VISIBLE, Line, NotALineError, read_line
 
 RECENT = 20_000
 
@@ -197,6 +197,7 @@ class Verifier:
         chain = self.chains.get(line.chain)
         if chain is None:
             version = str(line.members.get("version", ""))
+            version = version if VISIBLE.fullmatch(version) else ""
             numbers, times = (line.seq, line.seq), (line.time, line.time)
             self.chains[line.chain] = Chain(line.chain, *numbers, *times, here.place, here.place, version)
         elif line.seq > chain.last_seq:

@@ -28,9 +28,11 @@ def read(connection: Connection, after: int) -> list[DueEvent]:
     return [DueEvent(row["sequence"], AuditEvent(row["id"], json.loads(row["body"]))) for row in rows]
 
 
-def drop(connection: Connection, ids: Sequence[str]) -> None:
-    """Inside a transaction: forgets them."""
-    connection.executemany("DELETE FROM audit_due WHERE id = ?", [(event_id,) for event_id in ids])
+def drop(connection: Connection, ids: Sequence[str], up_to: int) -> None:
+    """Inside a transaction: forgets them, but not what another process has meanwhile put in the place of one."""
+    connection.executemany(
+        "DELETE FROM audit_due WHERE id = ? AND sequence <= ?", [(event_id, up_to) for event_id in ids]
+    )
 
 
 def release_held(connection: Connection, sequence: int) -> None:

@@ -186,10 +186,10 @@ class SqliteLedger:
         with self._writing() as (connection, version):
             audit_due.put(connection, event, version, held=held)
 
-    def drop_audit_due(self, ids: Sequence[str], *, head: str) -> None:
-        """Forgets events that the audit log has; `head` is the hash of its last line."""
-        with self._writing() as (connection, _):
-            audit_due.drop(connection, ids)
+    def drop_audit_due(self, ids: Sequence[str], *, head: str, up_to: int | None = None) -> None:
+        """Forgets events that the audit log has, not later ones than `up_to`; `head` is the hash of its last line."""
+        with self._writing() as (connection, version):
+            audit_due.drop(connection, ids, version if up_to is None else up_to)
             if head:
                 connection.execute("UPDATE meta SET audit_head = ?", (head,))
 
