@@ -16,6 +16,7 @@ from keybroker.adapters.kms.error_table import ERROR_TABLE
 from tests.fuzz.examples import MARK
 
 STATUSES = st.one_of(st.sampled_from([200, 200, 200, 400, 400, 403, 404, 409, 429, 500, 503]), st.integers(100, 999))
+REFUSALS = st.sampled_from([400, 403, 404, 409, 429, 500, 503])
 CODES = st.one_of(st.sampled_from(sorted(ERROR_TABLE)), st.sampled_from([MARK, f"Forbidden.{MARK}", "", "throttling"]))
 REQUEST_IDS = st.sampled_from(
     [MARK, f"{MARK} x", f"<{MARK}>", f"{MARK}\r\n", MARK * 10, "caf\u00e9", "", None, 1, [MARK]]
@@ -112,9 +113,11 @@ def reply(status: int, headers: Mapping[str, str], body: bytes, *, length: int |
 
 @st.composite
 def any_reply(draw: Callable[[Any], Any], good_body: Mapping[str, Any]) -> Made:
-    """A good reply with fields changed, an error reply, or anything."""
+    """A good reply with fields changed, an error reply, or anything. Half are odd in nothing but that: they get far."""
     kind = draw(st.sampled_from(["changed", "changed", "error", "error", "body", "raw"]))
-    status, headers = draw(STATUSES), draw(HEADERS)
+    is_plain = draw(st.booleans())
+    statuses = (REFUSALS if kind == "error" else st.just(200)) if is_plain else STATUSES
+    status, headers = draw(statuses), {} if is_plain else draw(HEADERS)
     code = None
     match kind:
         case "changed":
@@ -134,6 +137,8 @@ def any_reply(draw: Callable[[Any], Any], good_body: Mapping[str, Any]) -> Made:
             body = draw(BODIES)
         case _:
             return Made(draw(st.binary(max_size=60)), 0)
+    if is_plain:
+        return Made(reply(status, headers, body), status, code)
     cut = draw(st.sampled_from([0, 0, 0, 0, 1, 7, 300]))
     extra = draw(st.sampled_from([None, None, None, len(body) + 9, 0, 10**9, -1]))
     sent = reply(status, headers, body, length=extra)

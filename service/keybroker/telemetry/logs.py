@@ -8,6 +8,7 @@ The HTTP client's own logger is silenced: it prints URLs, and the KMS's URLs car
 import logging
 import sys
 import traceback
+from contextlib import suppress
 
 import structlog
 
@@ -22,7 +23,7 @@ def configure_logs(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=_LossyLogger,
     )
     logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
     logging.lastResort = _OfLibraries(logging.WARNING)  # what nobody handles; the usual one prints texts
@@ -40,6 +41,20 @@ class _OfLibraries(logging.Handler):
             place=f"{record.funcName}:{record.lineno}",
             exceptions=exception_chain(error) if error else [],
         )
+
+
+class _LossyLogger(structlog.WriteLogger):
+    """A line that standard error does not take (a full disk, a reader that has gone) is lost, and the call goes on."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__(sys.stderr)
+
+    def msg(self, message: str) -> None:
+        """Writes the line, if that is possible."""
+        with suppress(OSError, ValueError):  # ValueError: closed
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = msg
 
 
 def exception_chain(error: BaseException) -> list[str]:

@@ -1,3 +1,5 @@
+import errno
+import io
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -39,6 +41,20 @@ def test_level_is_the_least_that_is_printed(level: str, capsys: pytest.CaptureFi
         getattr(logger, each.lower())(each)
     printed = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     assert printed == LEVELS[LEVELS.index(level) :]
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "full"), BrokenPipeError(), ValueError("closed file")])
+def test_line_that_standard_error_does_not_take_is_lost_and_fails_nobody(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(io.StringIO):
+        def flush(self) -> None:
+            raise failure
+
+    monkeypatch.setattr("sys.stderr", Failing())
+    configure_logs("INFO")
+    for level in LEVELS:
+        getattr(structlog.get_logger(), level.lower())("a call")
 
 
 def test_level_that_does_not_exist_is_refused() -> None:
