@@ -33,7 +33,7 @@ from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, InvalidField, KmsError, Reason
 from keybroker.domain.key_material import KeyMaterial
 from keybroker.strict_yaml import DuplicateKeyError
-from keybroker.telemetry.logs import _OfLibraries
+from keybroker.telemetry.logs import _LossyLogger, _OfLibraries
 from tests.canaries.search import Secret
 
 _SHOWING = ("__repr__", "__str__", "__format__")
@@ -196,6 +196,7 @@ def _pool(cls: type[Any]) -> Callable[[Maker], Any]:
 
 MAKERS: Mapping[Any, Callable[[Maker], Any]] = {
     KeyMaterial: _material,
+    _LossyLogger: lambda _: _LossyLogger(),
     ReceiptKey: _receipt_key,
     StreamStoppedError: lambda maker: StreamStoppedError(
         OSError(5, maker.text(name_of(StreamStoppedError), "cause")), 3

@@ -37,7 +37,7 @@ SHOWN: Mapping[str, str] = {
     "domain.attempt.Failure": "message metadata reason",
     "domain.attempt.HandedOut": "algorithm token_digest",
     "domain.audit.AuditEvent": "fields id",
-    "domain.audit.Deletion": "arn caller dkms_instance_id region request_id",
+    "domain.audit.CmkChange": "alias arn caller dkms_instance_id region request_id",
     "domain.errors.BrokerError": "message",
     "domain.errors.InvalidField": "field message",
     "domain.errors.KmsError": "message",

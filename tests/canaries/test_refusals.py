@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from keybroker import __main__ as command
+from keybroker import check_config
 from keybroker.adapters.identity.jwks import parse_jwks
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.adapters.kms.credentials_http import Connection, CredentialsHttp, json_object, temporary_credentials
@@ -184,7 +185,7 @@ def test_start_that_fails_unforeseen_says_types_and_places_only(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(secret) from KeyError(secret)
 
-    monkeypatch.setattr(command, "App", fail)
+    monkeypatch.setattr(check_config, "App", fail)
     assert command.main(["check-config", "--config", _configured(tmp_path)]) == 1
     printed = capfd.readouterr()
     assert printed.out == ""
