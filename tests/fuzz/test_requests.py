@@ -1,6 +1,7 @@
 """Any message to any RPC: an answer or an error of ours, nothing of the message in it, and the broker goes on."""
 
 from typing import Any, cast
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -19,6 +20,15 @@ from tests.fuzz.messages import messages, request_ids
 
 SERVICE = pb.DESCRIPTOR.services_by_name["KeyBrokerService"]
 METHODS = {method.name: method for method in SERVICE.methods}
+
+NAMES = [
+    f"key-hzz{MARK}".encode(),
+    f"acs:kms:cn-hangzhou:1540355698840000:key/key-hzz{MARK}".encode(),
+    f"acs:kms:cn-elsewhere:1540355698840000:key/key-hzz{MARK}".encode(),
+    f"alias/{MARK}".encode(),
+    f"alias/{MARK}?".encode(),
+]
+"""Of CMKs that are not there, in every form that is looked at by itself."""
 
 
 def call(target: Target, method: MethodDescriptor, request: bytes) -> grpc.Call:
@@ -59,7 +69,7 @@ def test_rpc_with_any_message_answers_or_errs_in_our_words(target: Target, name:
     good = {
         "request_id": request_ids(),
         "instance": st.sampled_from([b"", b"main"]),
-        "key_id": st.sampled_from([*map(str.encode, key_ids), f"key-hzz{MARK}".encode()]),
+        "key_id": st.one_of(st.sampled_from(NAMES), st.sampled_from([each.encode() for each in key_ids])),
         "wrapped_key_material": st.binary(min_size=256, max_size=256),
         "import_token": st.just(f"{MARK}+/==".encode()),
         "page_token": st.sampled_from([b"", b"2"]),
@@ -80,6 +90,17 @@ def test_rpc_with_any_message_answers_or_errs_in_our_words(target: Target, name:
     assert target.is_well()
     assert "INVALID_FIELD" in met
     assert met - {"INVALID_FIELD"}, "nothing that was made up got past the fields"
+
+
+@pytest.mark.parametrize("name", [name for name, each in METHODS.items() if "key_id" in each.input_type.fields_by_name])
+def test_rpc_with_any_form_of_a_name_errs_in_our_words(target: Target, name: str) -> None:
+    kind: Any = GetMessageClass(METHODS[name].input_type)
+    for key_id in NAMES:
+        request = kind(key_id=key_id.decode())
+        if "request_id" in kind.DESCRIPTOR.fields_by_name:
+            request.request_id = str(uuid4())
+        assert judge_call(target, METHODS[name], request.SerializeToString())
+    assert target.is_well()
 
 
 @pytest.mark.parametrize("name", METHODS)

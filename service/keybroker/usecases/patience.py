@@ -64,6 +64,9 @@ class AtOnce:
         return at_least_seconds == 0.0 and self._left[step] <= self._times
 
 
+_JITTER = random.Random()  # noqa: S311  # spreads load, hides nothing; not the process's, which others may seed
+
+
 def _jittered(taken: int) -> float:
     longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** min(taken, 10))
-    return random.uniform(longest / 2, longest)  # noqa: S311  # spreads load, hides nothing
+    return _JITTER.uniform(longest / 2, longest)

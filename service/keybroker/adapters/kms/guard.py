@@ -36,13 +36,13 @@ class Guard:
         pacers: Mapping[str, Pacer],
         on_retry: Callable[[str], None],
         on_circuit: Callable[[bool], None],
-        rng: Callable[[], float] = random.random,
+        rng: Callable[[], float] | None = None,
     ) -> None:
         self._clock = clock
         self._pacers = pacers
         self._on_retry = on_retry
         self._on_circuit = on_circuit
-        self._rng = rng
+        self._rng = rng or random.Random().random  # noqa: S311  # spreads load; not the process's, which others may seed
         self._budget = RetryBudget(monotonic=clock.monotonic)
         self._circuit = Circuit(monotonic=clock.monotonic, on_change=self._changed)
 
