@@ -33,7 +33,7 @@ SHOWN: Mapping[str, str] = {
         "algorithm audit_line caller check_value dkms_instance_id entropy_source entropy_tests kms_request_id "
         "material_id parameters receipt record_id region request_digest request_id wrapping_public_key_digest"
     ),
-    "domain.attempt.Creation": "alias key_id tag",
+    "domain.attempt.Creation": "alias key_id kms_request_id tag",
     "domain.attempt.Failure": "message metadata reason",
     "domain.attempt.HandedOut": "algorithm token_digest",
     "domain.audit.AuditEvent": "fields id",

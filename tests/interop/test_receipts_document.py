@@ -21,7 +21,7 @@ DOCUMENT = (ROOT / "docs/receipts.md").read_text()
 (EXAMPLE,) = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)
 (PYTHON,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
 SHOWN = DOCUMENT.partition("--jwks jwks.json\n")[2].partition("```")[0]
-NOT_IN_EVERY = {"caller_sha256", "sends.more_unknown"}
+NOT_IN_EVERY = {"caller_sha256", "kms.created.request_id", "sends.more_unknown"}
 
 
 def paths(claims: dict[str, Any], above: str = "") -> set[str]:

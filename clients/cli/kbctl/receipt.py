@@ -120,6 +120,7 @@ def _rows(good: Any) -> list[Row]:  # noqa: ANN401 - a jws.Receipt, of the extra
         ("algorithm", _text(wrapped, "algorithm")),
         ("wrapped under", _joined("public key with SHA-256 {}", wrapped, "wrapping_public_key_sha256")),
         ("sends", _sends(_part(claims, "sends"))),
+        ("KMS created", _joined("the CMK, request id {}", _part(kms, "created"), "request_id")),
         ("KMS accepted", _accepted(_part(kms, "accepted"))),
         ("KMS showed", _listed(*(_text(_part(kms, "described"), name) for name in ("state", "as_of")))),
         ("evidence", _joined("{}: {}", evidence, "kind", "means")),

@@ -85,6 +85,7 @@ class Creation:
     sends: int = 0
     first_sent_at: datetime | None = None  # by the broker's clock
     key_id: str = ""
+    kms_request_id: str = ""  # of the KMS's success answer; empty: it was lost, and the CMK found by its tag
 
 
 @dataclass(frozen=True, slots=True)

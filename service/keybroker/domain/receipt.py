@@ -109,9 +109,10 @@ def _sends(row: Attempt) -> Claims:
 
 def _kms(row: Attempt, key: ExternalKey) -> Claims:
     """A success only if one was heard: `kms_request_id` alone proves none, and a success may have come without it."""
+    created = {"request_id": row.creation.kms_request_id} if row.creation else {}
     accepted = {"request_id": row.kms_request_id, "at": _instant(row.accepted_at)} if row.accepted_at else {}
     described = {"state": key.state.value, "as_of": _instant(key.as_of)}
-    return _known({"accepted": _known(accepted), "described": _known(described)})
+    return _known({"created": _known(created), "accepted": _known(accepted), "described": _known(described)})
 
 
 def _instant(at: datetime | None) -> str:

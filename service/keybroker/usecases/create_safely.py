@@ -157,7 +157,9 @@ class CreateSafely:
                     raise
             else:
                 self._embargo.made(key.name)
-                return self._known(replace(attempt, kms_request_id=reply.request_id), key), key
+                creation = replace(_creation(attempt), kms_request_id=reply.request_id)
+                answered = replace(attempt, kms_request_id=reply.request_id, creation=creation)
+                return self._known(answered, key), key
 
     def _send(self, kms: Kms, attempt: Attempt, new_key: NewKey, deadline: Deadline) -> tuple[ExternalKey, KmsReply]:
         tagged = replace(new_key, tags={**new_key.tags, REQUEST_TAG: _creation(attempt).tag})

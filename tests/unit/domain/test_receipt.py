@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keybroker.domain.attempt import Attempt, Evidence, Kind, State
+from keybroker.domain.attempt import Attempt, Creation, Evidence, Kind, State
 from keybroker.domain.external_key import CmkName, ExternalKey, KeyState
 from keybroker.domain.key_spec import AES_192
 from keybroker.domain.receipt import LONGEST_BYTES, claims, payload
@@ -46,6 +46,7 @@ ROW = Attempt(
     key=KEY,
     created_at=REQUESTED,
 )
+CREATION = Creation("tag", AES_192, sends=1, key_id="key-1")
 WITHOUT_AN_ANSWER = replace(ROW, accepted_at=None)  # its kms_request_id is then of something else
 BY_CALLER = replace(
     ROW,
@@ -137,6 +138,12 @@ LESS: list[tuple[str, Attempt, dict[str, Any]]] = [
         {"sends": {"recorded": 3, "without_effect": 1, "more_unknown": True}},
     ),
     (
+        "a CMK that was made for it",
+        replace(ROW, creation=replace(CREATION, kms_request_id="create-request-1")),
+        {"kms": FULL["kms"] | {"created": {"request_id": "create-request-1"}}},
+    ),
+    ("a CMK that was found by its tag", replace(ROW, creation=CREATION), {}),
+    (
         "a success without a request id",
         replace(ROW, kms_request_id=""),
         {"kms": FULL["kms"] | {"accepted": {"at": "2026-01-02T03:04:06Z"}}},
@@ -205,6 +212,7 @@ def test_receipt_of_the_longest_values_stays_under_8_kib(caller: str) -> None:
         dkms_instance_id="k" * 64,
         cmk=cmk,
         kms_request_id="r" * 64,
+        creation=replace(CREATION, kms_request_id="r" * 64),
         evidence=Evidence.SOLE_IMPORTER,
         sends=10**9,
         refused=10**9,

@@ -24,7 +24,14 @@ maybe_instants = st.none() | instants
 specs = st.sampled_from(list(KEY_SPECS.values()))
 names = st.builds(CmkName, texts, texts, texts)
 creations = st.builds(
-    Creation, tag=texts, spec=specs, alias=texts, sends=counts, first_sent_at=maybe_instants, key_id=texts
+    Creation,
+    tag=texts,
+    spec=specs,
+    alias=texts,
+    sends=counts,
+    first_sent_at=maybe_instants,
+    key_id=texts,
+    kms_request_id=texts,
 )
 keys = st.builds(
     ExternalKey,
@@ -82,7 +89,7 @@ EVERY_FIELD = {
 def full() -> Attempt:
     key = ExternalKey(cmk(), "acs:kms", "kst", AES_128, KeyState.ENABLED, "EXTERNAL", EXPIRY, EXPIRY, EXPIRY)
     return attempt(
-        creation=Creation("tag", AES_256, "alias/a", 1, EXPIRY, "key-1"),
+        creation=Creation("tag", AES_256, "alias/a", 1, EXPIRY, "key-1", "a-request"),
         pair_expiries=(EXPIRY,),
         key=key,
         evidence=Evidence.PROVED,
@@ -165,6 +172,12 @@ def test_body_of_before_a_field_was_recorded_has_none(name: str) -> None:
     found = decode(row(without(name)))
     assert not getattr(found, name)
     assert found.check_value == full().check_value
+
+
+def test_creation_of_before_its_request_id_was_recorded_has_none() -> None:
+    tree = json.loads(encode(full()))
+    del tree["creation"]["kms_request_id"]
+    assert decode(row(json.dumps(tree))).creation == replace(full().creation, kms_request_id="")
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name not in LATER])

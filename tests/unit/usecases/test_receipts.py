@@ -108,6 +108,15 @@ def test_new_cmk_whose_import_was_not_answered_is_not_told_with_the_answer_to_it
     assert "accepted" not in claims(row.receipt)["kms"]
 
 
+def test_new_cmk_is_told_with_the_answers_to_its_creation_and_to_its_import() -> None:
+    world, _ = signing()
+    row = run(world, NewKey(AES_256), request_id=REQUEST)
+    kms = claims(row.receipt)["kms"]
+    assert kms["created"]["request_id"] == (row.creation.kms_request_id if row.creation else None)
+    assert kms["accepted"]["request_id"] == row.kms_request_id
+    assert kms["created"]["request_id"] != kms["accepted"]["request_id"]
+
+
 def test_unattributed_gets_none() -> None:
     world, signer = signing()
     world.kms.same_material_reimport = False

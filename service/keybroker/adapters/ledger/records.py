@@ -100,6 +100,7 @@ def _typed(kind: type[T]) -> Callable[[Any], T]:
 
 
 _text, _number, _flag, _list = _typed(str), _typed(int), _typed(bool), _typed(list)
+_mapping: Callable[[Any], dict[str, Any]] = _typed(dict)
 
 
 def _optional(read: Callable[[Any], T]) -> Callable[[Any], T | None]:
@@ -133,7 +134,9 @@ _CREATION: Mapping[str, Callable[[Any], Any]] = {
     "sends": _number,
     "first_sent_at": _optional(_instant),
     "key_id": _text,
+    "kms_request_id": _text,
 }
+_LATER_OF_A_CREATION: Mapping[str, Any] = {"kms_request_id": ""}
 _FAILURE: Mapping[str, Callable[[Any], Any]] = {"reason": _text, "message": _text, "metadata": _metadata}
 _KEY: Mapping[str, Callable[[Any], Any]] = {
     "name": _cmk,
@@ -157,7 +160,7 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "state": State,
     "version": _number,
     "cmk": _optional(_cmk),
-    "creation": _optional(lambda tree: Creation(**_read(tree, _CREATION))),
+    "creation": _optional(lambda tree: Creation(**_read({**_LATER_OF_A_CREATION, **_mapping(tree)}, _CREATION))),
     "first": _flag,
     "restored": _flag,
     "material_id": _text,
