@@ -33,19 +33,23 @@ class RecoveryThread:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(seconds)
-        self._trail.catch_up()
+        self._do(self._trail.catch_up)
 
     def _run(self) -> None:
         passes = 0
         while not self._stopping.is_set():
-            try:
-                self._recovery.run_due()
-                if passes % _PRUNE_EVERY_PASSES == 0:
-                    self._prune()
-            except BrokerError as error:
-                structlog.get_logger().warning("recovery goes on later", reason=error.reason.value)
-            except Exception as error:  # noqa: BLE001  # it must go on, whatever one pass meets
-                structlog.get_logger().error("recovery failed", exceptions=exception_chain(error))
-            self._trail.catch_up()
+            self._do(self._recovery.run_due)
+            if passes % _PRUNE_EVERY_PASSES == 0:
+                self._do(self._prune)
+            self._do(self._trail.catch_up)
             passes += 1
             self._stopping.wait(_PAUSE_SECONDS)
+
+    def _do(self, work: Callable[[], object]) -> None:
+        """Whatever one piece of work meets, the others go on."""
+        try:
+            work()
+        except BrokerError as error:
+            structlog.get_logger().warning("recovery goes on later", reason=error.reason.value)
+        except Exception as error:  # noqa: BLE001  # it must go on
+            structlog.get_logger().error("recovery failed", exceptions=exception_chain(error))
