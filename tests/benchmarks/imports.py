@@ -1,4 +1,4 @@
-"""Imports by the broker, by a script on the vendor's SDK and by the floor, in turn, against one emulator.
+"""Imports by the broker, in memory and on disk, by the vendor's SDK and by the floor, in turn, against one emulator.
 
 Every import is a cold one of an existing CMK: the emulator must have seen 3 reads and 1 write for it, all answered 200,
 and the CMK must be Enabled in the end, or the run fails.
@@ -20,7 +20,8 @@ from pathlib import Path
 from tests.benchmarks import processes
 from tests.benchmarks.floor import FloorKms, WrongResultError, require
 
-CONTENDERS = ("broker", "sdk", "floor")
+BROKERS = ("broker", "on disk")
+CONTENDERS = (*BROKERS, "sdk", "floor")
 COLD_IMPORT = Counter(DescribeKey=2, GetParametersForImport=1, ImportKeyMaterial=1)
 _LOGGED = re.compile(r"^(\w+) '(key-[^']+)' (\d+) ([0-9.]+) ms$", re.MULTILINE)
 _LOG_SECONDS = 5.0
@@ -97,11 +98,17 @@ class Bench:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keybroker-bench-")))
         log = folder / "emulator.log"
         endpoint, self._emulator_pid = stack.enter_context(processes.emulator(log))
-        address, self._broker_pid = stack.enter_context(processes.broker(endpoint, folder))
+        brokers = {
+            name: stack.enter_context(processes.broker(endpoint, folder / name, on_disk=name == "on disk"))
+            for name in BROKERS
+        }
+        self._broker_pids = {name: pid for name, (_, pid) in brokers.items()}
         self._kms = stack.enter_context(FloorKms(endpoint))
         self._log = UpstreamLog(log)
         self._contenders = {
-            name: stack.enter_context(processes.contender(name, address if name == "broker" else endpoint))
+            name: stack.enter_context(processes.contender("broker", brokers[name][0]))
+            if name in brokers
+            else stack.enter_context(processes.contender(name, endpoint))
             for name in CONTENDERS
         }
 
@@ -109,27 +116,28 @@ class Bench:
         """Creates CMKs, has the contender import them, checks the outcome."""
         key_ids = [self._kms.create_key() for _ in range(imports)]
         self._log.skip()
-        before = self._cpu()
+        before = self._cpu(contender)
         told = self._contenders[contender].run(key_ids, concurrency)
-        broker_cpu, emulator_cpu = (after - start for after, start in zip(self._cpu(), before, strict=True))
+        broker_cpu, emulator_cpu = (after - start for after, start in zip(self._cpu(contender), before, strict=True))
         upstream_ms = self._log.milliseconds(key_ids)
         for key_id in key_ids:
             require(self._kms.key_state(key_id), "Enabled")
         latencies_ms = [1000 * seconds for seconds in told["latencies_seconds"]]
-        under_test = broker_cpu if contender == "broker" else told["cpu_seconds"]
+        under_test = broker_cpu if contender in BROKERS else told["cpu_seconds"]
         return Sample(
             contender,
             concurrency,
             imports_per_second=imports / told["seconds"],
             cpu_ms=1000 * under_test / imports,
-            client_cpu_ms=1000 * told["cpu_seconds"] / imports if contender == "broker" else 0.0,
+            client_cpu_ms=1000 * told["cpu_seconds"] / imports if contender in BROKERS else 0.0,
             emulator_cpu_ms=1000 * emulator_cpu / imports,
             latencies_ms=latencies_ms,
             added_ms=[waited - kms for waited, kms in zip(latencies_ms, upstream_ms, strict=True)],
         )
 
-    def _cpu(self) -> tuple[float, float]:
-        return processes.cpu_seconds(self._broker_pid), processes.cpu_seconds(self._emulator_pid)
+    def _cpu(self, contender: str) -> tuple[float, float]:
+        pid = self._broker_pids.get(contender)
+        return processes.cpu_seconds(pid) if pid else 0.0, processes.cpu_seconds(self._emulator_pid)
 
 
 def measure(plan: Plan) -> list[list[Sample]]:

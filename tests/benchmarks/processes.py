@@ -1,8 +1,10 @@
 """The processes of a benchmark: emulator, broker, contenders. Each is ended by its own id, whatever happens."""
 
+import base64
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.benchmarks.floor import ACCESS_KEY_ID, ACCESS_KEY_SECRET, DKMS_INSTANCE_ID, REGION
 
@@ -46,13 +50,19 @@ def emulator(log: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def broker(endpoint: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """`keybroker serve` with a configuration file and credentials by environment: its gRPC address and process id."""
+def broker(endpoint: str, folder: Path, *, on_disk: bool = False) -> Iterator[tuple[str, int]]:
+    """`keybroker serve` with a configuration file and credentials by environment: its gRPC address and process id.
+
+    `on_disk`: with ledger, mark and audit log in files, and receipts, as in production.
+    """
+    folder.mkdir(exist_ok=True)
     instance = {"region": REGION, "endpoint": endpoint, "dkms_instance_id": DKMS_INSTANCE_ID, "allow_emulator": True}
     settings = {
         "server": {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"},
         "kms": {"default_instance": "main", "instances": {"main": instance}, "pacing": {"enabled": False}},
     }
+    if on_disk:
+        settings |= _in_files(folder)
     config, log = folder / "keybroker.yaml", folder / "keybroker.log"
     config.write_text(yaml.safe_dump(settings))
     credentials = {"ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET}
@@ -60,6 +70,21 @@ def broker(endpoint: str, folder: Path) -> Iterator[tuple[str, int]]:
     with _process(command, stdout=folder / "keybroker.out", stderr=log, environ=credentials) as process:
         port = _awaited(process, log, r'"grpc_port": (\d+)')
         yield f"127.0.0.1:{port}", process.pid
+
+
+def _in_files(folder: Path) -> dict[str, dict[str, str]]:
+    ledger_key, receipt_key = folder / "ledger.key", folder / "receipt.pem"
+    ledger_key.write_bytes(base64.b64encode(secrets.token_bytes(32)))
+    pem = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    receipt_key.write_bytes(Ed25519PrivateKey.generate().private_bytes(*pem))
+    for key in (ledger_key, receipt_key):
+        key.chmod(0o600)
+    ledger = {"file": folder / "ledger.db", "mark_file": folder / "mark", "key_file": ledger_key}
+    return {
+        "ledger": {name: str(path) for name, path in ledger.items()},
+        "audit": {"file": str(folder / "audit.jsonl")},
+        "receipts": {"key_file": str(receipt_key)},
+    }
 
 
 class Contender:

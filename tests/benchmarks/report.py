@@ -67,7 +67,9 @@ def percentiles(values: list[float]) -> tuple[float, float]:
 
 
 def _row(name: str, figures: Figures) -> str:
-    title = {"broker": "broker", "sdk": "vendor's SDK", "floor": "floor (http.client)"}[name]
+    title = {"broker": "broker", "on disk": "broker, on disk", "sdk": "vendor's SDK", "floor": "floor (http.client)"}[
+        name
+    ]
     return (
         f"  {title:<22} {figures['imports_per_second']:9.1f} {figures['imports_per_second_to_sdk']:6.2f} "
         f"{figures['imports_per_second_to_floor']:8.2f} | {figures['cpu_ms']:6.2f} {figures['cpu_to_sdk']:6.2f} "
