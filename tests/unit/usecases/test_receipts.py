@@ -281,16 +281,22 @@ def test_send_that_a_crash_prevented_is_told_as_recorded_and_not_as_made() -> No
     assert told["sends"] == {"recorded": 2, "without_effect": 0}
 
 
-def test_cmk_that_was_seen_before_the_success_is_not_told_as_seen_after_it(tmp_path: Path) -> None:
-    """Restored material is sent again once the CMK is seen bound, and then accepted."""
-    world, _ = signing()
-    files = FileLedger(world, tmp_path)
+def copied_before_the_send(world: World, folder: Path) -> tuple[str, FileLedger]:
+    """A CMK, and a ledger with a copy of when its import was recorded and not sent; a new process is at work."""
+    files = FileLedger(world, folder)
     key_id = world.kms.add_key()
     stop_at(world, "send: before")
     with pytest.raises(Killed):
         run(world, key_id, request_id=REQUEST)
     restart(world)
     files.back_up()
+    return key_id, files
+
+
+def test_cmk_that_was_seen_before_the_success_is_not_told_as_seen_after_it(tmp_path: Path) -> None:
+    """Restored material is sent again once the CMK is seen bound, and then accepted."""
+    world, _ = signing()
+    key_id, files = copied_before_the_send(world, tmp_path)
     run(world, key_id, request_id=REQUEST)
     files.put_back()
     world.kms.before("ImportKeyMaterial", lambda: world.clock.advance(5))
@@ -302,13 +308,7 @@ def test_cmk_that_was_seen_before_the_success_is_not_told_as_seen_after_it(tmp_p
 
 def test_import_that_is_decided_again_after_a_restore_says_that_it_may_not_know_every_send(tmp_path: Path) -> None:
     world, signer = signing()
-    files = FileLedger(world, tmp_path)
-    key_id = world.kms.add_key()
-    stop_at(world, "send: before")
-    with pytest.raises(Killed):
-        run(world, key_id, request_id=REQUEST)
-    restart(world)
-    files.back_up()
+    key_id, files = copied_before_the_send(world, tmp_path)
     first = claims(run(world, key_id, request_id=REQUEST).receipt)
     files.put_back()
     second = claims(run(world, key_id, request_id=REQUEST).receipt)
