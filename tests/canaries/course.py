@@ -56,6 +56,7 @@ def exercise(caller: Caller, emulator: Emulator, planted: Planted) -> None:
     """All but what needs the broker to die."""
     good_imports(caller)
     wrapped_imports(caller, emulator, planted)
+    import_with_parameters_at_hand(caller, emulator)
     management(caller)
     for fault in FAULTS:
         faulty_import(caller, emulator, planted, fault)
@@ -103,6 +104,16 @@ def wrapped_imports(caller: Caller, emulator: Emulator, planted: Planted) -> Non
     for changes in ({}, {"validate_only": True}):
         told = caller.call("ImportWrappedKeyMaterial", wrapped_key_material=blob, **strange, **changes)
         expect(told, "FAILED_PRECONDITION")
+
+
+def import_with_parameters_at_hand(caller: Caller, emulator: Emulator) -> None:
+    """The broker has them from its cache, with the token that the caller was given too."""
+    key_id = emulator.create_key()
+    for _ in range(2):
+        expect(caller.call("GetImportParameters", key_id=key_id, wrapping_algorithm=OAEP), "OK")
+    told = caller.call("ImportExternalKey", request_id=str(uuid4()), key_id=key_id, wrapping_algorithm=OAEP)
+    expect(told, "OK")
+    assert told.response.parameters_source == types_pb2.PARAMETERS_SOURCE_CACHED
 
 
 def wrapped(parameters: pb.GetImportParametersResponse, material: bytes) -> bytes:

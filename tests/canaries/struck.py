@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from prometheus_client.samples import Sample
 from keybroker.adapters.entropy.system import SystemEntropy
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.app import App
+from keybroker.audit_store import open_audit_log
 from keybroker.ledger_store import open_ledger
 from keybroker.settings import Settings, parse_settings
 from keybroker.telemetry.logs import configure_logs
@@ -48,6 +50,7 @@ class Outcome:
     told_first: bytes
     written: str
     metrics: str
+    audited: str
 
 
 class OneCall:
@@ -58,6 +61,7 @@ class OneCall:
         self.bearer = estate.planted.bearer(estate.issuer.token(CALLER))
         self._key = estate.access_key
         self._settings = _settings(emulator, estate)
+        self._audited_before = 0
 
     def call(
         self, method: str, request: Any, tracer: Tracer | None = None, *, at: Callable[[str], None] | None = None
@@ -69,6 +73,8 @@ class OneCall:
         try:
             app = App(self._settings, entropy=self.entropy, credentials=self._credentials, at=at)
             open_ledger(app._ledger)
+            assert app._audit is not None
+            open_audit_log(app._audit, last_head=app._ledger.audit_head())
             code, first, rest = asyncio.run(self._called(app, method, request, tracer))
         finally:
             sys.stderr = stderr
@@ -76,10 +82,20 @@ class OneCall:
         metrics = {
             text for family in app.metrics.registry.collect() for sample in family.samples for text in _texts(sample)
         }
+        app._audit.close()
         app._ledger.close()
         for kms in app._instances.values():
             kms.close()
-        return Outcome(code, b"\n".join([first, *rest]), first, log.getvalue(), "\n".join(metrics))
+        told = b"\n".join([first, *rest])
+        return Outcome(code, told, first, log.getvalue(), "\n".join(metrics), self._audited())
+
+    def _audited(self) -> str:
+        """What has come into the audit log since this was asked last."""
+        with Path(self._settings.audit.file or "").open("rb") as log:
+            log.seek(self._audited_before)
+            new = log.read()
+        self._audited_before += len(new)
+        return new.decode()
 
     def _credentials(self) -> Credentials:
         return Credentials(self._key.access_key_id, self._key.access_key_secret, self._key.security_token)
@@ -117,7 +133,8 @@ def _texts(sample: Sample) -> Iterator[str]:
 def _settings(emulator: Emulator, estate: Estate) -> Settings:
     """Without TLS and an HSM. The CAs are not those of the system: to load them takes longer than a call."""
     settings = estate.configuration(emulator.endpoint, "http://127.0.0.1:9")
-    del settings["server"]["tls"], settings["entropy"], settings["audit"], settings["kms"]["instances"]["by-uri"]
+    del settings["server"]["tls"], settings["entropy"], settings["kms"]["instances"]["by-uri"]
     del settings["kms"]["instances"]["by-proxy"]
+    settings["audit"]["stdout"] = False
     settings["kms"]["instances"]["main"]["ca_bundle_file"] = estate.write("ca.crt", estate.authority.pem)
     return parse_settings(settings)

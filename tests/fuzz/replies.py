@@ -60,6 +60,8 @@ HEADERS = st.dictionaries(
             "0",
             "99999999999999999999",
             "1500",
+            "\u00b2",  # a digit, and no number
+            "9" * 5000,
             "application/json",
             "http://127.0.0.1:9/",
             "Tue, 24 Nov 2026 10:00:00 GMT",

@@ -57,6 +57,7 @@ def principal_of(token: str) -> str | None:
     assert refusal.reason is Reason.CALLER_UNAUTHENTICATED
     assert refusal.metadata == {}
     judge_text(refusal.message)
+    assert refusal.message.startswith(("The bearer token", "The call ")), "not in our words"
     return None
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keybroker.domain import key_material
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.key_material import KeyMaterial, generate
 from keybroker.domain.key_spec import AES_128, AES_192, AES_256, KEY_SPECS
@@ -217,6 +218,40 @@ def test_material_is_not_copied(copier: Callable[[KeyMaterial], object]) -> None
     with generate(32, fill=fill_with(SECRET)) as material, pytest.raises(TypeError) as caught:
         copier(material)
     assert not any(form in str(caught.value) for form in shown(SECRET))
+
+
+def test_cryptography_is_given_the_material_itself_and_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that is dropped is seldom left to be found afterwards: its memory is soon somebody else's."""
+    given: list[object] = []
+
+    class Taking:
+        """Stands for the public key and for AES-GCM."""
+
+        def __init__(self, key: bytes) -> None:
+            given.append(key)
+
+        @staticmethod
+        def encrypt(content: bytes, padding: object) -> bytes:
+            given.append(content)
+            return b""
+
+        @staticmethod
+        def decrypt(*_: object) -> bytes:
+            return b""
+
+    def taking_check_value(key: bytes) -> str:
+        given.append(key)
+        return ""
+
+    monkeypatch.setattr(key_material, "load_wrapping_public_key", lambda _: Taking)
+    monkeypatch.setattr(key_material, "AESGCM", Taking)
+    monkeypatch.setattr(key_material, "key_check_value", taking_check_value)
+    with generate(32, fill=fill_with(SECRET)) as material:
+        held = buffer_of(material)
+        material.wrap(import_parameters())
+        material.opens(b"", b"")
+        material.check_value()
+        assert [content is held for content in given] == [True] * 3
 
 
 @pytest.mark.parametrize("use", [vars, iter, len, bytes, bytearray, memoryview, list])
