@@ -54,7 +54,7 @@ class Source:
         self.check: Any = check
 
     def fill(self, buffer: memoryview) -> None:
-        raise NotImplementedError
+        raise AssertionError("a look draws nothing that is used")
 
 
 def fails(error: Exception) -> None:
