@@ -191,11 +191,16 @@ class CreateSafely:
         return UntilDeadline(clock=self._clock, deadline=window, reserve_seconds=_TIME_TO_CREATE_SECONDS)
 
     def _search(self, kms: Kms, creation: Creation, patience: Patience, deadline: Deadline) -> ExternalKey | None:
-        """Looks for the tagged CMK again and again: tags are found with a delay. Errors count as not found yet."""
+        """Looks for the tagged CMK again and again: tags are found with a delay. Errors count as not found yet.
+
+        Where the KMS does not apply the filter it looks once: time changes nothing, and a consented CreateKey needs it.
+        """
         while patience.allows("search"):
             try:
                 found = self._found(kms, creation, deadline)
-            except BrokerError:
+            except BrokerError as error:
+                if error.reason is Reason.CREATE_OUTCOME_UNKNOWN:
+                    return None
                 continue
             if found is not None:
                 return found
@@ -204,7 +209,7 @@ class CreateSafely:
     def _found(self, kms: Kms, creation: Creation, deadline: Deadline) -> ExternalKey | None:
         page = kms.list_keys(tag_key=REQUEST_TAG, tag_value=creation.tag, deadline=deadline)
         if page.total > _CANDIDATES_LOOKED_AT:
-            raise _unknown()  # the KMS does not apply the filter: no list of everything is gone through
+            raise _unknown()  # the KMS does not apply the filter, and no list of everything is gone through
         fitting = [key for key_id in page.key_ids if (key := self._candidate(kms, creation, key_id, deadline))]
         return min(fitting, key=lambda key: (str(key.created_at), key.name.key_id), default=None)
 

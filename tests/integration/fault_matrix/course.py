@@ -22,7 +22,7 @@ from tests.integration.fault_matrix.axes import (
     Length,
 )
 from tests.integration.fault_matrix.judgement import ARROW, Told, Truth, check
-from tests.integration.fault_matrix.stack import Site
+from tests.integration.fault_matrix.stack import NotStruckError, Site
 
 TIME_TO_CONVERGE_SECONDS = 30.0
 _PAST_EVERY_EXPIRY_SECONDS = 24 * 3600 + 301
@@ -46,6 +46,7 @@ class Run:
     request_id: str = field(default_factory=lambda: str(uuid4()))
     told: list[Told] = field(default_factory=list)
     by: str = ""
+    consent_is_spent: bool = False
     moved_seconds: float = 0.0
 
     def call(self, *, consent: bool = False) -> Told:
@@ -77,7 +78,7 @@ class Run:
 def run_cell(cell: Cell, site: Site) -> str:
     """What the caller was told and what became of it, in the words of the table.
 
-    AssertionError, KeyBrokerError: something is false.
+    AssertionError, KeyBrokerError: something is false. NotStruckError: the cell did not come about.
     """
     emulator = site.lane.emulator
     run = Run(cell, site, Truth(emulator, known=frozenset(emulator.key_ids)))
@@ -110,7 +111,8 @@ def _call_under_fault(run: Run) -> Told:
     started_at = time.monotonic()
     try:
         told = run.call()
-        assert struck(), "the fault did not strike"
+        if not struck():
+            raise NotStruckError(told.words)
     finally:
         _end_fault(run, started_at=started_at)
     return told
@@ -175,6 +177,7 @@ def _repeat(run: Run) -> Told:
         if told.reason == Reason.CREATE_OUTCOME_UNKNOWN and _consents(run):
             run.by = "consent"
             told = run.call(consent=True)
+            run.consent_is_spent = not told.did_nothing
         elif told.reason == Reason.IMPORT_UNRESOLVED and run.cell.world.pkcs1:
             _expire(run)
         time.sleep(min(told.retry_after_seconds or 0.1, 1.0))
@@ -182,8 +185,11 @@ def _repeat(run: Run) -> Told:
 
 
 def _consents(run: Run) -> bool:
-    """A caller consents when he has looked: there is no CMK, or the KMS can't be asked for it."""
-    return run.by != "consent" and (run.cell.world.filters_off or not run.truth.created_key_ids())
+    """A caller consents when he has looked: there is no CMK, or the KMS can't be asked for it.
+
+    Once: again only after an answer that says that nothing came of it.
+    """
+    return not run.consent_is_spent and (run.cell.world.filters_off or not run.truth.created_key_ids())
 
 
 def _expire(run: Run) -> None:

@@ -14,7 +14,13 @@ from kms_emulator import Emulator
 from kms_emulator.keys import KeyState
 
 UNRESOLVED_REASONS = frozenset(
-    {Reason.IMPORT_UNRESOLVED, Reason.CREATE_OUTCOME_UNKNOWN, Reason.CHANGE_OUTCOME_UNKNOWN, "NO_ANSWER"}
+    {
+        Reason.IMPORT_UNRESOLVED,
+        Reason.IMPORT_IN_PROGRESS,  # an earlier call with the request id may still be at work
+        Reason.CREATE_OUTCOME_UNKNOWN,
+        Reason.CHANGE_OUTCOME_UNKNOWN,
+        "NO_ANSWER",
+    }
 )
 ARROW = " → "
 _CHECK_VALUE_BYTES = 3
@@ -55,6 +61,11 @@ class Told:
     def is_passing(self) -> bool:
         """Whether it says that nothing was imported, and that a repeat starts over."""
         return bool(self.reason) and not self.is_unresolved and REASONS[Reason(self.reason)].retryable
+
+    @property
+    def did_nothing(self) -> bool:
+        """Whether it says that this call changed nothing that a repeat would not find."""
+        return self.is_passing or self.reason == Reason.IMPORT_IN_PROGRESS
 
     @property
     def is_final(self) -> bool:
