@@ -1,6 +1,7 @@
 """`keybroker demo`: an embedded KMS, a broker and a client on this machine; every step of an import, shown.
 
-Imports one key of each size, then walks the seed's path with OpenSSL: parameters, random bytes, wrapping, import.
+Imports one key of each size, then walks the seed's path with OpenSSL: parameters, random bytes, wrapping, import. At
+the end it shows what is left for later: a receipt that is verified without the broker, and the audit log.
 """
 
 import base64
@@ -29,6 +30,7 @@ _STATES = {
     types_pb2.KEY_STATE_PENDING_IMPORT: "PendingImport",
     types_pb2.KEY_STATE_ENABLED: "Enabled",
 }
+_SHOWN_CLAIMS = ("result", "key id", "length", "check value", "entropy", "evidence")
 _SHOWN_METRICS = ("keybroker_import_duration_seconds_count", "keybroker_import_duration_seconds_sum")
 
 
@@ -36,16 +38,26 @@ def demo() -> int:
     """Runs the demo; returns 0 when every CMK is Enabled with the material that was meant for it."""
     configure_logs("ERROR")
     print(f"keybroker {__version__} demo: an embedded Dedicated KMS and a broker on this machine; no cloud account.\n")
-    with embedded_emulator(port=0) as emulator:
+    with embedded_emulator(port=0) as emulator, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _run(folder, "openssl genpkey -algorithm ed25519 -out receipt-key.pem")
         settings = embedded_settings(
-            emulator, grpc_address="127.0.0.1:0", http_address="127.0.0.1:0", log_level="ERROR"
+            emulator,
+            grpc_address="127.0.0.1:0",
+            http_address="127.0.0.1:0",
+            log_level="ERROR",
+            sections={
+                "audit": {"file": folder / "audit.jsonl"},
+                "receipts": {"key_file": folder / "receipt-key.pem"},
+            },
         )
         app = App(settings, credentials=embedded_credentials)
         with BackgroundApp(app) as broker, KeyBrokerClient(broker.grpc_address) as client:
-            show = _Show(emulator, client)
+            show = _Show(emulator, client, folder)
             good = [show.import_generated(name, spec) for name, spec in _SIZES.items()]
             good.append(show.import_with_openssl())
             _print_metrics(broker.http_url)
+        _print_proofs(folder)
     if not all(good):
         print("Something is wrong: see above.", file=sys.stderr)
         return 1
@@ -56,15 +68,17 @@ def demo() -> int:
 class _Show:
     """Does an import and prints what happened, with the calls that the KMS saw."""
 
-    def __init__(self, emulator: Emulator, client: KeyBrokerClient) -> None:
+    def __init__(self, emulator: Emulator, client: KeyBrokerClient, folder: Path) -> None:
         self._emulator = emulator
         self._client = client
+        self._folder = folder
         self._step = 0
 
     def import_generated(self, name: str, spec: types_pb2.KeySpec) -> bool:
         self._head(f"ImportExternalKey: a new {name} CMK, material generated and wrapped by the broker")
         created = self._client.create_external_key(new_key=types_pb2.NewKey(key_spec=spec))
         answer = self._client.import_external_key(key_id=created.key.key_id)
+        (self._folder / "receipt.jws").write_text(answer.receipt, encoding="ascii")
         check_value = f"cmac-aes:{answer.key_check_value.value.hex()}"
         self._foot(created.key.state, answer.key)
         return self._compare(answer.key.key_id, check_value)
@@ -79,10 +93,10 @@ class _Show:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "PublicKey.bin").write_bytes(parameters.wrapping_public_key)
-            _openssl(folder, "rand -out KeyMaterial.bin 32")
-            _openssl(
+            _show(folder, "openssl rand -out KeyMaterial.bin 32")
+            _show(
                 folder,
-                "pkeyutl -encrypt -in KeyMaterial.bin -pubin -inkey PublicKey.bin -keyform DER "
+                "openssl pkeyutl -encrypt -in KeyMaterial.bin -pubin -inkey PublicKey.bin -keyform DER "
                 "-out EncryptedKeyMaterial.bin",
             )
             check_value = str(key_check_value((folder / "KeyMaterial.bin").read_bytes()))
@@ -112,9 +126,32 @@ class _Show:
         return same
 
 
-def _openssl(folder: Path, arguments: str) -> None:
-    print(f"   $ openssl {arguments}")
-    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)  # noqa: S603, S607
+def _show(folder: Path, command: str, *, into: str = "") -> str:
+    """Runs it, and prints it as one would type it; with its output written `into` a file."""
+    print(f"   $ {command} > {into}" if into else f"   $ {command}")
+    output = _run(folder, command)
+    if into:
+        (folder / into).write_text(output, encoding="utf-8")
+    return output
+
+
+def _run(folder: Path, command: str) -> str:
+    """What it prints. `keybroker` and `kbctl` are this installation's."""
+    program, *arguments = command.split()
+    start = [sys.executable, "-m", program] if program in {"keybroker", "kbctl"} else [program]
+    return subprocess.run([*start, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout  # noqa: S603
+
+
+def _print_proofs(folder: Path) -> None:
+    """CalledProcessError: one of them does not hold."""
+    print("Afterwards, without the broker: the receipt of the last import that it generated, and its audit log")
+    _show(folder, "keybroker receipt jwks --key receipt-key.pem", into="keys.json")
+    for line in _show(folder, "kbctl receipt verify --jwks keys.json receipt.jws").splitlines():
+        if line.startswith(_SHOWN_CLAIMS):
+            print(f"   {line}")
+    for line in _show(folder, "keybroker audit verify audit.jsonl").splitlines():
+        print(f"   {line}")
+    print()
 
 
 def _print_metrics(http_url: str) -> None:

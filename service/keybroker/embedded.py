@@ -3,6 +3,8 @@
 Only here the server imports the emulator, which the production image does not contain.
 """
 
+from collections.abc import Mapping
+
 from keybroker.adapters.kms.credentials import Credentials
 from keybroker.settings import Settings, parse_settings
 from kms_emulator import AccessKey, Emulator, EmulatorSettings
@@ -30,10 +32,18 @@ def embedded_credentials() -> Credentials:
     return Credentials(_ACCESS_KEY_ID, _ACCESS_KEY_SECRET, "")
 
 
-def embedded_settings(emulator: Emulator, *, grpc_address: str, http_address: str, log_level: str) -> Settings:
-    """A broker with one instance, the started emulator, and reflection on."""
+def embedded_settings(
+    emulator: Emulator,
+    *,
+    grpc_address: str,
+    http_address: str,
+    log_level: str,
+    sections: Mapping[str, object] | None = None,
+) -> Settings:
+    """A broker with one instance, the started emulator, and reflection on; with these `sections` besides."""
     return parse_settings(
         {
+            **(sections or {}),
             "server": {"grpc_address": grpc_address, "http_address": http_address, "reflection": True},
             "kms": {
                 "default_instance": "main",

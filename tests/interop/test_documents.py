@@ -65,6 +65,10 @@ def test_demo_enables_a_cmk_of_each_size_and_says_so() -> None:
     assert ended.stdout.count("(the same in the KMS)") == 4
     for size in ("AES-128", "AES-192", "AES-256"):
         assert f"a new {size} CMK" in ended.stdout
+    last_check_value = re.findall(r"cmac-aes:([0-9a-f]{6}) ", ended.stdout)[2]  # of the last that the broker generated
+    assert re.search(rf"^ +check value +cmac-aes:{last_check_value}: 24 bits", ended.stdout, re.MULTILINE)
+    assert re.search(r"^ +result +the signature is good$", ended.stdout, re.MULTILINE)
+    assert re.search(r"^ +sound$", ended.stdout, re.MULTILINE)
 
 
 def test_operations_names_every_configuration_key_and_default() -> None:
