@@ -65,10 +65,11 @@ def _authenticator(identity: IdentitySettings, clock: Clock, on_reload: OnReload
 
 
 def _token_keys(settings: JwtSettings, clock: Clock, on_reload: OnReload) -> Keys:
-    if settings.jwks_file is not None:
+    if settings.jwks_url is None:
+        assert settings.jwks_file is not None  # noqa: S101  # settings/server.py: exactly one
         return FileKeys(_watched_jwks(settings.jwks_file, on_reload).current)
     return UrlKeys(
-        str(settings.jwks_url),
+        settings.jwks_url.get_secret_value(),
         ca_file=settings.jwks_ca_file,
         cache_seconds=settings.jwks_cache_seconds,
         monotonic=clock.monotonic,

@@ -84,7 +84,7 @@ SHOWN: Mapping[str, str] = {
     "settings.kms.InstanceSettings": "dkms_instance_id endpoint quota_group region",
     "settings.kms.KmsSettings": "default_instance instances",
     "settings.kms.RrsaCredentialSettings": "oidc_provider_arn role_arn role_session_name sts_endpoint",
-    "settings.server.JwtSettings": "audience issuer jwks_url",
+    "settings.server.JwtSettings": "audience issuer",
     "settings.server.ServerSettings": "grpc_address http_address",
     "strict_yaml.DuplicateKeyError": "problem",
     "telemetry.upstream._LastCall": "code operation",
@@ -107,6 +107,7 @@ HIDDEN: Mapping[str, str] = {
     "rpc.server.ServerTls": "private_key",
     "settings.kms.InstanceSettings": "proxy",
     "settings.kms.UriCredentialSettings": "uri",
+    "settings.server.JwtSettings": "jwks_url",
     "usecases.import_wrapped_key_material.Given": "import_token wrapped_key_material",
 }
 """The secrets among the fields, so that a renamed one is not forgotten: each is there and is not shown."""

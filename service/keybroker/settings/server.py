@@ -1,12 +1,14 @@
 """The sections about callers: the two ports, how callers are known, what they may do."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from keybroker.settings.base import Seconds, Section, is_loopback, split_address
 
+_JWKS_URL = re.compile(r"(https://[^/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?)(/[^@]*)?")
 _PROTECTIONS = {"tls": "TLS", "identity": "identity"}
 
 
@@ -32,12 +34,17 @@ class JwtSettings(Section):
         default=["RS256"], min_length=1
     )
     jwks_file: Path | None = None
-    jwks_url: str | None = Field(
-        default=None, pattern=r"^(https://[^/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?)(/[^@]*)?$"
-    )
+    jwks_url: SecretStr | None = None  # its query may be a secret
     jwks_ca_file: Path | None = None
     jwks_cache_seconds: Seconds = 300.0
     leeway_seconds: float = Field(default=10.0, ge=0, le=300)
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _can_be_trusted(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _JWKS_URL.fullmatch(value.get_secret_value()):
+            raise ValueError("must be an https URL, or an http URL of this host, without a user")
+        return value
 
     @model_validator(mode="after")
     def _has_keys(self) -> Self:
