@@ -21,7 +21,7 @@ demo: $(RUNTIME) ## Imports a key of each size into an embedded KMS and shows ea
 test: $(DEV) ## Runs all tests
 	@sh scripts/require openssl:openssl curl:curl promtool:prometheus softhsm2-util:softhsm2 gcore:gdb \
 	  buildah:buildah mmdebstrap:mmdebstrap podman:podman runc:runc catatonit:catatonit
-	@$(BIN)/pytest -n 2 --dist loadgroup
+	@$(BIN)/pytest -n 2 --dist loadgroup -m "not alone"; others=$$?; $(BIN)/pytest -m alone && exit $$others
 
 lint: $(DEV) ## Checks style, types, layers, protos, dependencies and generated files
 	$(BIN)/ruff check .

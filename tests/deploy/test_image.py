@@ -29,7 +29,7 @@ from tests.certificates import Authority, Certificate
 from tests.deploy.containers import Containers, wait_for
 from tests.deploy.manifests import ROOT, Tree, render
 
-pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.timeout(600)]
 
 PRODUCTION = f"localhost/keybroker:{__version__}"
 DEV = f"localhost/keybroker-dev:{__version__}"

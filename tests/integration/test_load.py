@@ -111,7 +111,7 @@ def p99(seconds: list[float]) -> float:
     return sorted(seconds)[int(len(seconds) * 0.99)]
 
 
-@pytest.mark.xdist_group("timing")
+@pytest.mark.alone
 def test_burst_of_2000_imports_leaves_health_deadlines_and_memory_alone(
     make_emulator: Callable[..., Emulator], tmp_path: Path
 ) -> None:

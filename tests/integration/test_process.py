@@ -103,7 +103,7 @@ def _is_refused(address: str, key_id: str) -> bool:
     return False
 
 
-@pytest.mark.xdist_group("timing")
+@pytest.mark.alone
 def test_health_answers_within_100_ms_while_every_worker_is_busy(emulator: Emulator, tmp_path: Path) -> None:
     """p99 over 10 seconds, over gRPC and HTTP; meanwhile a call too many is refused at once."""
     key_id = emulator.create_key()

@@ -29,14 +29,14 @@ def check(figures: Figures) -> None:
         assert share == pytest.approx(1 / len(GREED), rel=0.1)
 
 
-@pytest.mark.xdist_group("timing")
+@pytest.mark.alone
 @pytest.mark.parametrize("window", ["fixed", "sliding"])
 def test_queued_imports_alone_use_the_quota_fairly_and_are_hardly_throttled(window: Window, tmp_path: Path) -> None:
     figures = measured(Case(window, read_limit=200, write_limit=120), tmp_path)
     assert figures.throttled_share < 0.01
 
 
-@pytest.mark.xdist_group("timing")
+@pytest.mark.alone
 @pytest.mark.parametrize("window", ["fixed", "sliding"])
 def test_queued_imports_beside_another_tenant_use_what_is_left_fairly(window: Window, tmp_path: Path) -> None:
     figures = measured(Case(window, read_limit=200, write_limit=120, other_share=OTHER_SHARE), tmp_path)

@@ -8,25 +8,24 @@ from tests.integration.fault_matrix.stack import Lane, NotStruckError, run_cells
 
 Outcome = str | Exception
 
-_TRIES = 3
 _MOST_TRIED_AGAIN = 80  # more is a change, not a machine that is busy
-_LANES_AGAIN = 10
+_LANES_AGAIN = (12, 3)
 
 
 def run_group(group: str, lanes: Sequence[Lane], recorded: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """The outcomes of the cells that hold, and what is wrong with the others; both by the cells' keys.
 
     On a busy machine a call may run out of time, or the broker of patience with the KMS: it then tells the truth, but
-    less of it, or is done before the fault can strike. Such cells are run again with few beside them. One that does not
-    hold never is.
+    less of it, or is done before the fault can strike. Such cells are run again, with ever fewer beside them. One that
+    does not hold never is.
     """
     cells = cells_of_group(group)
     outcomes = _run(group, cells, lanes)
-    for _ in range(_TRIES - 1):
+    for count in _LANES_AGAIN:
         short = [cell for cell in cells if _came_short(outcomes[cell.key], recorded.get(cell.key))]
         if not 0 < len(short) <= _MOST_TRIED_AGAIN:
             break
-        outcomes |= _run(group, short, lanes[:_LANES_AGAIN])
+        outcomes |= _run(group, short, lanes[:count])
     held = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, str)}
     return held, {key: f"{type(it).__name__}: {it}" for key, it in outcomes.items() if isinstance(it, Exception)}
 
