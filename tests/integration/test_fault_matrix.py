@@ -20,8 +20,8 @@ def lanes() -> Iterator[list[Lane]]:
         yield running
 
 
-@pytest.mark.alone
-@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("matrix")
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("group", GROUPS)
 def test_fault_matrix_cells_told_is_the_truth_and_as_recorded(group: str, lanes: list[Lane]) -> None:
     recorded = record.flat(record.read())

@@ -8,8 +8,9 @@ from tests.integration.fault_matrix.stack import Lane, NotStruckError, run_cells
 
 Outcome = str | Exception
 
-_MOST_TRIED_AGAIN = 80  # more is a change, not a machine that is busy
-_LANES_AGAIN = (12, 3)
+_TRIES = 4
+_FEWEST_LANES = 3
+_CELLS_A_LANE = 8
 
 
 def run_group(group: str, lanes: Sequence[Lane], recorded: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -21,11 +22,11 @@ def run_group(group: str, lanes: Sequence[Lane], recorded: Mapping[str, str]) ->
     """
     cells = cells_of_group(group)
     outcomes = _run(group, cells, lanes)
-    for count in _LANES_AGAIN:
+    for _ in range(_TRIES - 1):
         short = [cell for cell in cells if _came_short(outcomes[cell.key], recorded.get(cell.key))]
-        if not 0 < len(short) <= _MOST_TRIED_AGAIN:
+        if not short:
             break
-        outcomes |= _run(group, short, lanes[:count])
+        outcomes |= _run(group, short, lanes[: max(_FEWEST_LANES, len(short) // _CELLS_A_LANE)])
     held = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, str)}
     return held, {key: f"{type(it).__name__}: {it}" for key, it in outcomes.items() if isinstance(it, Exception)}
 
