@@ -19,16 +19,18 @@ def make_audit_log(settings: AuditSettings, *, clock: Clock) -> ChainedAuditLog 
     )
 
 
-def open_audit_log(log: ChainedAuditLog, *, last_head: str) -> None:
-    """Opens it; `last_head` is what a chain on standard output alone is linked to.
+def open_audit_log(log: ChainedAuditLog, *, last_head: str) -> str:
+    """Opens it; `last_head` is what a chain on standard output alone is linked to. Returns the hash of its last line.
 
-    Raises ConfigurationError. A log that can't be written now, as on a full disk, is none: changes wait until it can.
+    Raises ConfigurationError. A log that can't be written now, as on a full disk, is no error: "" is returned, and
+    changes wait until it can.
     """
     try:
-        log.open(last_head)
+        head = log.open(last_head)
     except AuditFileError as error:
         raise ConfigurationError(f"audit.file: {error}") from None
     structlog.get_logger().info("audit_head", head=log.head)
+    return head
 
 
 def close_audit_log(log: ChainedAuditLog) -> None:
