@@ -169,7 +169,9 @@ def test_zeros_that_a_power_cut_left_are_cut_off(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "last", [b"junk\n", b"\n", b"j" * 9000, b"j" * 9000 + b"\n"], ids=["junk", "blank", "long", "long with an end"]
+    "last",
+    [b"junk\n", b"\n", b"junk", b"junk" + bytes(9), b"j" * 9000, b"j" * 9000 + b"\n"],
+    ids=["junk", "blank", "junk without an end", "and zeros", "long", "long with an end"],
 )
 def test_last_line_that_is_none_is_left_for_verify_to_find(last: bytes, file: Path, logged: list[Any]) -> None:
     write_once(file)
