@@ -1,5 +1,7 @@
 """Makes the audit log that the settings ask for. Part of the composition root."""
 
+import sys
+
 import structlog
 
 from keybroker import __version__
@@ -11,9 +13,11 @@ _STDOUT = 1
 
 
 def make_audit_log(settings: AuditSettings, *, clock: Clock) -> ChainedAuditLog | None:
-    """The log, to be opened by open_audit_log(); None where nothing is to be audited."""
+    """The log, to be opened by open_audit_log(); None where nothing is to be audited. Raises ConfigurationError."""
     if not settings.is_on:
         return None
+    if settings.stdout and sys.__stdout__ is None:  # its descriptor may be another file's
+        raise ConfigurationError("audit.stdout: this process was started without standard output")
     return ChainedAuditLog(
         file=settings.file, stdout=_STDOUT if settings.stdout else None, clock=clock, version=__version__
     )
