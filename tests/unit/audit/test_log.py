@@ -362,6 +362,22 @@ def test_write_has_reached_the_disk_when_it_returns(
     assert sizes == [file.stat().st_size]
 
 
+def test_name_of_a_new_file_has_reached_the_disk_when_it_is_written(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (real(number), synced.append(str(Path(f"/proc/self/fd/{number}").readlink())))
+    )
+    with opened(file) as log:
+        assert synced == [str(file.parent)]
+        log.write([event()])
+        file.rename(file.with_name("audit.jsonl.1"))
+        log.write([event()])
+    assert synced == [str(file.parent)] * 2
+
+
 def test_failure_is_logged_once_for_a_kind_and_its_end_too(
     log: ChainedAuditLog, logged: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
