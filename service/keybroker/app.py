@@ -143,8 +143,8 @@ class App:
         await asyncio.to_thread(look_at, self._entropy)
         open_ledger(self._ledger)
         if self._audit is not None:
-            open_audit_log(self._audit, last_head=self._ledger.audit_head())
-            await asyncio.to_thread(self._assembly.trail.take_over, self._audit.head)
+            head = open_audit_log(self._audit, last_head=self._ledger.audit_head())
+            await asyncio.to_thread(self._assembly.trail.take_over, head)
         try:
             self.http_port = self._http.start()
         except OSError as error:

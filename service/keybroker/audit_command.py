@@ -1,6 +1,7 @@
 """`keybroker audit verify`: whether an audit log is as it was written, and up to where that is certain."""
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,8 @@ def audit_verify(options: argparse.Namespace) -> int:
 def _opened(names: Sequence[str]) -> Iterator[tuple[str, BinaryIO]]:
     for name in names:
         if name == "-":
+            if sys.stdin is None:
+                raise OSError(errno.EBADF, "it is closed", "standard input")
             yield "standard input", sys.stdin.buffer
             continue
         with Path(name).open("rb") as file:

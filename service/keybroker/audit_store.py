@@ -1,5 +1,7 @@
 """Makes the audit log that the settings ask for. Part of the composition root."""
 
+import sys
+
 import structlog
 
 from keybroker import __version__
@@ -11,24 +13,28 @@ _STDOUT = 1
 
 
 def make_audit_log(settings: AuditSettings, *, clock: Clock) -> ChainedAuditLog | None:
-    """The log, to be opened by open_audit_log(); None where nothing is to be audited."""
+    """The log, to be opened by open_audit_log(); None where nothing is to be audited. Raises ConfigurationError."""
     if not settings.is_on:
         return None
+    if settings.stdout and sys.__stdout__ is None:  # its descriptor may be another file's
+        raise ConfigurationError("audit.stdout: this process was started without standard output")
     return ChainedAuditLog(
         file=settings.file, stdout=_STDOUT if settings.stdout else None, clock=clock, version=__version__
     )
 
 
-def open_audit_log(log: ChainedAuditLog, *, last_head: str) -> None:
-    """Opens it; `last_head` is what a chain on standard output alone is linked to.
+def open_audit_log(log: ChainedAuditLog, *, last_head: str) -> str:
+    """Opens it; `last_head` is what a chain on standard output alone is linked to. Returns the hash of its last line.
 
-    Raises ConfigurationError. A log that can't be written now, as on a full disk, is none: changes wait until it can.
+    Raises ConfigurationError. A log that can't be written now, as on a full disk, is no error: "" is returned, and
+    changes wait until it can.
     """
     try:
-        log.open(last_head)
+        head = log.open(last_head)
     except AuditFileError as error:
         raise ConfigurationError(f"audit.file: {error}") from None
     structlog.get_logger().info("audit_head", head=log.head)
+    return head
 
 
 def close_audit_log(log: ChainedAuditLog) -> None:

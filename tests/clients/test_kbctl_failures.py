@@ -347,5 +347,12 @@ def test_token_that_is_no_text_is_not_sent(broker: FakeBroker, capsys: pytest.Ca
     assert broker.calls == []
 
 
+def test_stdin_that_is_closed_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert "standard input is closed" in usage_error(capsys, wrapped_argv("--wrapped", "-", "token"))
+
+
 def test_two_files_from_stdin_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "only one file can come from stdin" in usage_error(capsys, wrapped_argv("--wrapped", "-", "-"))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,7 @@ from tests.integration.conftest import RunningBroker
 from tests.integration.crashing import wait_until
 from tests.integration.processes import BrokerProcess
 from tests.small_disk import SmallDisk
+from tests.unit.audit.support import event, make_log
 
 NEW_KEY = types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256)
 PAGE = 4096
@@ -225,6 +227,25 @@ def test_metrics_tell_of_a_log_that_fails_and_of_events_that_wait_for_it(
     disk.clear()
     wait_until(lambda: gauges(broker) == (0.0, 0.0))
     assert check_healthy(broker)["audit"] == "on"
+
+
+def test_start_on_a_full_disk_with_an_earlier_log_is_told_and_tried_again_without_a_call(
+    make_broker: Callable[..., RunningBroker], disk: SmallDisk
+) -> None:
+    file = disk.folder / "audit.jsonl"
+    with closing(make_log(file)) as log:
+        log.open()
+        while (room := -file.stat().st_size % PAGE) > 250:  # a line is longer
+            log.write([event(text="a" * max(1, min(500, room - 500)))])
+    earlier = len(events([file]))
+    disk.fill()
+    broker = make_broker(audit={"file": str(file)})
+    assert gauges(broker) == (1.0, 0.0)
+    assert check_healthy(broker)["audit"] == "failing"
+    disk.clear()
+    wait_until(lambda: gauges(broker) == (0.0, 0.0))
+    assert [line["event"] for line in events([file])[earlier:]] == ["started"]
+    assert verify(file).returncode == 0, verify(file).stdout
 
 
 def gauges(broker: RunningBroker) -> tuple[float, float]:

@@ -1,6 +1,10 @@
 """The broker as a process: drain on SIGTERM, health while all workers are busy, overload."""
 
+import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -15,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from keybroker_client import KeyBrokerClient, KeyBrokerError
 from keymaterial.v1 import types_pb2
 from kms_emulator import Emulator, Fault
+from tests.integration.conftest import ACCESS_KEY_ID, ACCESS_KEY_SECRET, broker_settings
 from tests.integration.processes import BrokerProcess
 
 WORKERS = 64
@@ -211,3 +216,34 @@ def test_config_error_names_the_key_and_exits_2(emulator: Emulator, tmp_path: Pa
         )
         assert ended.returncode == 2
         assert "server.grpc_adress: unknown key" in ended.stderr
+
+
+def test_serving_process_looks_seldom_at_all_objects_and_never_at_those_of_its_start(emulator: Emulator) -> None:
+    program = """
+import asyncio, gc, json, os, signal, sys
+from keybroker.app import App, serve
+from keybroker.settings import parse_settings
+
+def told(_):
+    print(json.dumps({"after": gc.get_threshold(), "frozen": gc.get_freeze_count()}))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+asyncio.run(serve(App(parse_settings(json.loads(sys.argv[1]))), on_started=told))
+"""
+    settings = broker_settings(emulator).model_dump_json()
+    environment = os.environ | {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", program, settings],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    told = next(json.loads(line) for line in ended.stdout.splitlines() if line.startswith('{"after"'))
+    young, middle, old = told["after"]
+    assert young * middle * old >= 1_000_000
+    assert told["frozen"] > 10_000

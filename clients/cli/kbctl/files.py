@@ -20,6 +20,8 @@ MAX_INPUT_BYTES = 64 * 1024
 def read_input(path: str) -> bytes:
     """The contents of a file, or of stdin for "-"; at most 64 KiB."""
     try:
+        if path == STDIN and sys.stdin is None:
+            raise UsageError("standard input is closed")
         if path == STDIN:
             data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
         else:

@@ -37,3 +37,19 @@ class Settings(Section):
         if (self.policy is None) != (self.server.identity is None):
             raise ValueError("policy and server.identity come together: who calls, and what callers may do")
         return self
+
+    @model_validator(mode="after")
+    def _audit_log_has_its_file(self) -> Self:
+        """What is appended to another file spoils that, and is no log of anything."""
+        ledger = self.ledger
+        others = [
+            ("ledger.file", ledger.file),
+            ("ledger.mark_file", ledger.mark_file),
+            ("ledger.key_file", ledger.key_file),
+            *(("ledger.old_key_files", path) for path in ledger.old_key_files),
+            ("receipts.key_file", self.receipts.key_file),
+        ]
+        for key, path in others:
+            if path is not None and path == self.audit.file:
+                raise ValueError(f"audit.file must be another one than {key}")
+        return self

@@ -259,6 +259,9 @@ class CarryOn:
             return
         self._rows.at("send: accepted")
         self._keys.forget(course.cmk)
+        if course.hand.material is not None and not self._prover.enabled:
+            course.hand.material.wipe()
+            course.hand.material = None
         now = self._clock.now()
         digest = wrapped.public_key_digest if wrapped else attempt.wrapping_public_key_digest
         course.attempt = self._rows.learn(
@@ -266,9 +269,6 @@ class CarryOn:
             attempt,
             lambda row: protocol.accepted(row, kms_request_id=reply.request_id, at=now, public_key_digest=digest),
         )
-        if course.hand.material is not None and not self._prover.enabled:
-            course.hand.material.wipe()
-            course.hand.material = None
 
     def _not_accepted(self, course: _Course, error: BrokerError) -> None:
         course.hears(error, Step.RESEND)

@@ -96,3 +96,11 @@ def test_head_of_another_form_ends_in_2(head: str, file: Path, capsys: pytest.Ca
         main(["audit", "verify", str(file), f"--expect-head={head}"])
     assert ended.value.code == 2
     assert "64 digits" in capsys.readouterr().err
+
+
+def test_standard_input_that_is_closed_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["audit", "verify", "-"]) == 2
+    assert capsys.readouterr().err == "keybroker: standard input can't be read: it is closed\n"

@@ -348,6 +348,26 @@ def test_instance_of_a_bad_name_is_refused(name: str) -> None:
             {"ledger": {"file": "/ledger", "mark_file": "/ledger", "key_file": "/key"}},
             "ledger: mark_file must be another one than file",
         ),
+        (
+            {"ledger": {"file": "/ledger", "key_file": "/key"}, "audit": {"file": "/ledger"}},
+            "audit.file must be another one than ledger.file",
+        ),
+        (
+            {"ledger": {"file": "/ledger", "mark_file": "/mark", "key_file": "/key"}, "audit": {"file": "/mark"}},
+            "audit.file must be another one than ledger.mark_file",
+        ),
+        (
+            {"ledger": {"file": "/ledger", "key_file": "/key"}, "audit": {"file": "/key"}},
+            "audit.file must be another one than ledger.key_file",
+        ),
+        (
+            {"ledger": {"key_file": "/key", "old_key_files": ["/old", "/older"]}, "audit": {"file": "/older"}},
+            "audit.file must be another one than ledger.old_key_files",
+        ),
+        (
+            {"receipts": {"key_file": "/receipts.pem"}, "audit": {"file": "/receipts.pem"}},
+            "audit.file must be another one than receipts.key_file",
+        ),
         ({"ledger__tombstone_days": 0}, "ledger.tombstone_days"),
         ({"entropy__source": "pkcs11"}, "entropy: source: pkcs11 and the section pkcs11 come together"),
         (

@@ -1,5 +1,6 @@
 """The main job over a fake KMS: what is sent, what is told, and what is never done."""
 
+import ctypes
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from keybroker.assembly import Choices
 from keybroker.domain.attempt import Evidence, State
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import KeyReference, KeyState, NewKey
@@ -16,7 +18,7 @@ from keybroker.domain.wrapping import RSAES_OAEP_SHA_256, RSAES_PKCS1_V1_5, Wrap
 from keybroker.usecases.asked import Asked
 from keybroker.usecases.obtain_import_parameters import ParametersSource
 from keybroker.usecases.progress import Progress
-from tests.builders import World, lost_reply, refusal
+from tests.builders import CountingEntropy, World, lost_reply, refusal
 from tests.unit.usecases.support import (
     REQUEST,
     SENDS_OF_ONE_CALL,
@@ -534,3 +536,35 @@ def _record_sends(world: World, sent: list[object]) -> None:
         return send(*args, **options)  # type: ignore[arg-type]
 
     world.kms.import_key_material = recording  # type: ignore[method-assign,assignment]
+
+
+class PlacedEntropy(CountingEntropy):
+    """Knows where the bytes that it gave stand."""
+
+    def fill(self, buffer: memoryview) -> None:
+        super().fill(buffer)
+        self._at = ctypes.addressof((ctypes.c_ubyte * len(buffer)).from_buffer(buffer))
+        self._length = len(buffer)
+
+    def what_is_there(self) -> bytes:
+        return ctypes.string_at(self._at, self._length)
+
+
+def test_material_is_wiped_once_the_kms_has_it_and_before_anything_is_waited_for() -> None:
+    entropy = PlacedEntropy()
+    seen: dict[str, bytes] = {}
+    world = World(entropy=entropy)
+    world.at = lambda place: seen.update({place: entropy.what_is_there()} if entropy.filled else {})
+    run(world, world.kms.add_key(spec=AES_256))
+    assert any(seen["send: before"])
+    assert seen["acceptance: before"] == bytes(32)
+
+
+def test_material_that_has_to_be_proved_is_kept_until_then() -> None:
+    entropy = PlacedEntropy()
+    seen: list[bytes] = []
+    world = World(entropy=entropy, choices=Choices(prove=True))
+    world.kms.before("Encrypt", lambda: seen.append(entropy.what_is_there()))
+    assert run(world, world.kms.add_key(spec=AES_256)).evidence is Evidence.PROVED
+    assert any(seen[0])
+    assert entropy.what_is_there() == bytes(32)

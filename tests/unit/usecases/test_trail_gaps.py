@@ -11,6 +11,7 @@ from keybroker.domain.audit import AuditEvent, Change, CmkChange
 from keybroker.domain.errors import BrokerError, Reason
 from keybroker.domain.external_key import CmkName, KeyReference, NewKey
 from keybroker.domain.key_spec import AES_256
+from keybroker.usecases import trail
 from keybroker.usecases.answers import Answer
 from keybroker.usecases.asked import Asked
 from keybroker.usecases.trail import Trail
@@ -207,6 +208,34 @@ def test_log_that_hangs_holds_neither_the_recovery_s_thread_nor_a_stop() -> None
     goes_on.set()
     writer.join()
     assert not held
+
+
+def test_log_that_hangs_is_told_as_failing_once_a_change_has_waited_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trail, "_TURN_SECONDS", 0.01)
+    world, log = audited()
+    world.trail.take_over(HEAD)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(events: object) -> str:
+        hangs.set()
+        goes_on.wait(10)
+        return HEAD
+
+    log.write = hang  # type: ignore[method-assign]
+    change = CmkChange(Change.CANCEL_DELETION, "", "", "", "", CmkName("", "", ""), "")
+    writer = threading.Thread(target=lambda: world.trail.before(change.before("one")))
+    writer.start()
+    assert hangs.wait(10)
+    world.trail.deliver()
+    failing_at_first = world.trail.failing
+    with pytest.raises(BrokerError) as caught:
+        world.trail.before(change.before("another"))
+    failing = world.trail.failing
+    goes_on.set()
+    writer.join()
+    world.trail.catch_up()
+    assert caught.value.reason is Reason.AUDIT_UNAVAILABLE
+    assert (failing_at_first, failing, world.trail.failing) == (False, True, False)
 
 
 def test_row_that_a_dead_process_left_prepared_and_announced_is_not_announced_again() -> None:

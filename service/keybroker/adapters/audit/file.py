@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from keybroker.adapters.audit.lines import MAX_LINE_BYTES
+from keybroker.adapters.audit.lines import LINE_BEGINS, MAX_LINE_BYTES
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WONT_PASS = {
@@ -60,15 +60,16 @@ class AuditFile:
             self._good = size
 
     def trim(self) -> int:
-        """Cuts an incomplete last line off, of a process that died; returns how many bytes it had."""
-        tail = self._tail()
-        torn = len(tail) - tail.rfind(b"\n") - 1
-        if torn >= MAX_LINE_BYTES:  # no line of ours: it stays, for verify to find
+        """Cuts an incomplete last line off, of a process that died; returns how many bytes it had.
+
+        What can't be the beginning of one of ours stays, for verify to find: it may be another program's file.
+        """
+        torn = self._tail().rpartition(b"\n")[2]
+        if not torn or len(torn) >= MAX_LINE_BYTES or not _may_be_ours(torn):
             return 0
-        if torn:
-            self._good -= torn
-            os.ftruncate(self._descriptor, self._good)
-        return torn
+        self._good -= len(torn)
+        os.ftruncate(self._descriptor, self._good)
+        return len(torn)
 
     def last_line(self) -> bytes | None:
         """The last line without its newline; None if there is none."""
@@ -172,3 +173,9 @@ class AuditFile:
         """Enough for a torn line and a whole one."""
         start = max(0, self._good - 2 * MAX_LINE_BYTES)
         return os.pread(self._descriptor, self._good - start, start)
+
+
+def _may_be_ours(torn: bytes) -> bool:
+    """Whether a line of ours begins so; a power cut can leave zeros in place of what was to come."""
+    begun = torn.rstrip(b"\0")[: len(LINE_BEGINS)]
+    return LINE_BEGINS.startswith(begun)

@@ -17,6 +17,7 @@ from keybroker.domain.audit import AuditEvent, Value
 MAX_LINE_BYTES = 4096  # with the newline: PIPE_BUF on Linux, so a line enters a pipe whole
 MAX_VALUE_CHARACTERS = 512
 OURS = ("seq", "chain", "prev", "time", "id")  # before the event's fields, in this order
+LINE_BEGINS = b'{"seq":'
 HASH = re.compile(r"[0-9a-f]{64}")
 
 VISIBLE = re.compile(r"[!-~]{1,100}")  # ASCII: what can be shown as it is

@@ -47,11 +47,11 @@ class ChainedAuditLog:
         self._told_unsound = False
         self._failure = ""
 
-    def open(self, last_head: str = "") -> None:
+    def open(self, last_head: str = "") -> str:
         """Begins the chain, after the file's last line; after `last_head` if the file has none, or there is no file.
 
-        Raises AuditFileError if the file can't be used. If it can't be written now, the chain begins with the first
-        write that succeeds.
+        Returns the hash of its first line. Raises AuditFileError if the file can't be used. If it can't be written now,
+        "" is returned, and the chain begins with the first write that succeeds.
         """
         with self._lock:
             self._last_head = last_head
@@ -59,6 +59,8 @@ class ChainedAuditLog:
                 self._write(())
             except OSError as error:
                 self._say_failed(error)
+                return ""
+            return self._position.head
 
     def write(self, events: Sequence[AuditEvent]) -> str:
         """See ports.AuditLog; without events it begins the chain, or writes `resumed`.
