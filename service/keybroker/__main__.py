@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from keybroker.telemetry.logs import configure_logs, exception_chain
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
+_EMULATOR_PORT = 8088
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument(
         "--emulator",
         action="store_true",
-        help="serve beside an embedded KMS on 127.0.0.1:8088, without a configuration",
+        help=f"serve beside an embedded KMS on 127.0.0.1:{_EMULATOR_PORT}, without a configuration",
     )
     serving.set_defaults(run=_serve)
     add_check_config_command(commands)
@@ -93,7 +95,12 @@ def _serve_with_emulator() -> int:
     _require_emulator()
     from keybroker.embedded import embedded_credentials, embedded_emulator, embedded_settings  # noqa: PLC0415
 
-    with embedded_emulator(port=8088) as emulator:
+    with ExitStack() as stack:
+        try:
+            emulator = stack.enter_context(embedded_emulator(port=_EMULATOR_PORT))
+        except OSError as error:
+            reason = f"127.0.0.1:{_EMULATOR_PORT} can't be had for the embedded KMS: {error.strerror}"
+            raise ConfigurationError(reason) from None
         settings = embedded_settings(
             emulator, grpc_address="127.0.0.1:50051", http_address="127.0.0.1:9464", log_level="INFO"
         )

@@ -14,7 +14,7 @@ from keybroker.adapters.audit.reading import Report, verify
 
 EXIT_SOUND = 0
 EXIT_DEFECTS = 1
-EXIT_UNREADABLE = 2  # as for a bad argument
+EXIT_NOT_TOLD = 2  # as for a bad argument: a file can't be read, or the report not be written
 
 
 def add_audit_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,7 +23,7 @@ def add_audit_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     parser = audit.add_parser(
         "verify",
         help="find what was changed, removed, added or moved",
-        description="Ends in 0 if the log is sound, in 1 if it has defects, in 2 if it can't be read.",
+        description="Ends in 0 if the log is sound, in 1 if it has defects, in 2 if that can't be told.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="the log's files, oldest first; - is standard input")
     parser.add_argument(
@@ -44,9 +44,22 @@ def audit_verify(options: argparse.Namespace) -> int:
         report = verify(_opened(options.files), heads=options.expect_head)
     except OSError as error:
         print(f"keybroker: {error.filename or 'a file'} can't be read: {error.strerror}", file=sys.stderr)
-        return EXIT_UNREADABLE
-    sys.stdout.write(_as_json(report) if options.output == "json" else _as_text(report))
+        return EXIT_NOT_TOLD
+    if not _shown(_as_json(report) if options.output == "json" else _as_text(report)):
+        return EXIT_NOT_TOLD
     return EXIT_SOUND if report.is_sound else EXIT_DEFECTS
+
+
+def _shown(text: str) -> bool:
+    """Whether all of it was written: a full disk, or a reader that has gone, is no defect of the log."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"keybroker: the report can't be written: {error.strerror}", file=sys.stderr)
+        sys.stdout = None  # Python would flush it once more at the end, and end otherwise
+        return False
+    return True
 
 
 def _opened(names: Sequence[str]) -> Iterator[tuple[str, BinaryIO]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from keybroker import __main__ as entry
 from keybroker_client import KeyBrokerClient, KeyBrokerError
 from keymaterial.v1 import types_pb2
 from kms_emulator import Emulator, Fault
@@ -247,3 +249,13 @@ asyncio.run(serve(App(parse_settings(json.loads(sys.argv[1]))), on_started=told)
     young, middle, old = told["after"]
     assert young * middle * old >= 1_000_000
     assert told["frozen"] > 10_000
+
+
+def test_embedded_kms_whose_port_is_taken_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(entry, "_EMULATOR_PORT", port)
+        assert entry.main(["serve", "--emulator"]) == 2
+    assert f"127.0.0.1:{port} can't be had for the embedded KMS: Address already in use" in capsys.readouterr().err

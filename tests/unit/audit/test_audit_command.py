@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,3 +106,13 @@ def test_standard_input_that_is_closed_is_no_defect(
     monkeypatch.setattr("sys.stdin", None)
     assert main(["audit", "verify", "-"]) == 2
     assert capsys.readouterr().err == "keybroker: standard input can't be read: it is closed\n"
+
+
+def test_report_that_can_not_be_written_is_no_defect(file: Path) -> None:
+    command = [sys.executable, "-m", "keybroker", "audit", "verify", str(file)]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "keybroker: the report can't be written: No space left on device\n",
+    )
