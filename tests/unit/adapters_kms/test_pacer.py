@@ -13,6 +13,8 @@ from keybroker.adapters.kms.turns import REMEMBERED_TURNS, TurnsOfACall
 from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import KmsError, Reason
 
+pytestmark = pytest.mark.alone
+
 LIMIT = 200
 OWNER = object()
 
