@@ -7,9 +7,9 @@ from tests.benchmarks.quotas import Case, line, sdk_crowd
 
 
 def test_sdk_crowd_gives_figures_and_a_row() -> None:
-    case = Case("sliding", read_limit=60, write_limit=40)
-    figures = sdk_crowd(case, {"greedy": 60, "small": 40}, first_wait_seconds=0.2)
-    assert figures.imported + sum(figures.failed.values()) == 100
+    case = Case("sliding", read_limit=30, write_limit=20)
+    figures = sdk_crowd(case, {"greedy": 30, "small": 20}, first_wait_seconds=0.2)
+    assert figures.imported + sum(figures.failed.values()) == 50
     assert set(figures.failed) <= {"throttled"}
     assert 0.2 < figures.use_of_what_is_left < 1.1
     assert figures.throttled_share > 0

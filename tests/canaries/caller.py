@@ -54,11 +54,11 @@ class Caller:
         """A token that is good unless claims or headers say otherwise; planted."""
         return self._estate.planted.bearer(self._estate.issuer.token(CALLER, **claims))
 
-    def call(self, method: str, *, seconds: float = 5.0, metadata: Metadata | None = None, **fields: Any) -> Told:
+    def call(self, method: str, *, seconds: float = 20.0, metadata: Metadata | None = None, **fields: Any) -> Told:
         """One RPC with these fields of its request."""
         return self.send(method, getattr(pb, f"{method}Request")(**fields), seconds=seconds, metadata=metadata)
 
-    def send(self, method: str, request: Any, *, seconds: float = 5.0, metadata: Metadata | None = None) -> Told:
+    def send(self, method: str, request: Any, *, seconds: float = 20.0, metadata: Metadata | None = None) -> Told:
         """One RPC, with a good token unless there is other metadata; `request` can be bytes of any kind."""
         if metadata is None:
             metadata = [("authorization", f"Bearer {self.bearer()}")]

@@ -147,9 +147,9 @@ def faulty_import(caller: Caller, emulator: Emulator, planted: Planted, fault: F
     said = Fault.from_mapping(fault.to_mapping() | {"message": planted.text("text of the KMS")})
     emulator.faults.add(said)
     wanted = {"request_id": str(uuid4()), "new_key": types_pb2.NewKey(key_spec=SPECS[0])}
-    caller.call("ImportExternalKey", seconds=0.9, **wanted)
+    caller.call("ImportExternalKey", seconds=2.5, **wanted)
     emulator.faults.clear()
-    caller.call("ImportExternalKey", seconds=2.0, **wanted)
+    caller.call("ImportExternalKey", seconds=10.0, **wanted)
     caller.call("GetImport", request_id=wanted["request_id"])
 
 

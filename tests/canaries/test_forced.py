@@ -8,7 +8,7 @@ import pytest
 from tests.canaries.forced import Forced, Struck
 from tests.canaries.places import named_places
 
-pytestmark = [pytest.mark.xdist_group("strikes"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("strikes"), pytest.mark.timeout(600)]
 
 OUTSIDE = {
     "rpc/interceptors/errors.py ErrorsInterceptor.intercept_service",

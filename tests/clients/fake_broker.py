@@ -23,6 +23,8 @@ from keymaterial.v1 import types_pb2 as types
 from keymaterial.v1.key_broker_service_pb2_grpc import add_KeyBrokerServiceServicer_to_server
 
 if TYPE_CHECKING:
+    import threading
+
     from google.protobuf.message import Message
 
 KEY_ID = "key-hzz62f1cb66fa42qo1234"
@@ -41,6 +43,8 @@ class Failure:
     metadata: dict[str, str] = field(default_factory=dict)
     details: tuple[Message, ...] = ()
     domain: str = "keybroker"
+    after: threading.Event | None = None
+    """It comes when this is set, or 20 s later."""
 
     def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
         if not self.reason:
@@ -207,6 +211,8 @@ class FakeBroker:
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if isinstance(answer, Failure):
+            if answer.after:
+                answer.after.wait(20)
             context.set_trailing_metadata(answer.trailing_metadata())
             context.abort(answer.code, answer.message)
         return answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import time
+import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -218,9 +218,9 @@ def test_nothing_listening_leaves_a_change_unresolved_and_a_read_unavailable(inv
 
 
 def test_deadline_passed_leaves_a_change_unresolved(broker: FakeBroker, invoke: Invoke) -> None:
-    failure = Failure(Code.INTERNAL)
-    failure.trailing_metadata = lambda: time.sleep(0.5) or ()  # type: ignore[method-assign,func-returns-value]
-    error = fail(broker, invoke, failure, timeout_seconds=0.2)
+    over = threading.Event()
+    error = fail(broker, invoke, Failure(Code.INTERNAL, after=over), timeout_seconds=0.2)
+    over.set()
     assert (type(error), error.code) == (kc.UnresolvedError, Code.DEADLINE_EXCEEDED)
 
 

@@ -66,7 +66,7 @@ class Containers(AbstractContextManager["Containers"]):
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             env=os.environ | {"CONTAINERS_CONF": str(self._configuration)},
         )
         assert not check or answer.returncode == 0, f"{arguments}: {answer.stdout[-2000:]} {answer.stderr[-2000:]}"

@@ -36,12 +36,22 @@ def ask(connection: http.client.HTTPConnection, client: Client, action: str = "L
     return response
 
 
-def test_start_and_stop_are_quick_and_leave_no_thread() -> None:
+def test_start_is_quick() -> None:
+    """The quickest of a few: a busy machine holds up one or the other."""
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        with Emulator(EmulatorSettings(admin_port=0)):
+            seconds.append(time.perf_counter() - started)
+        if seconds[-1] < 0.1:
+            return
+    pytest.fail(f"seconds from nothing to running: {seconds}")
+
+
+def test_stop_leaves_no_thread() -> None:
     threads = set(threading.enumerate())
-    started = time.perf_counter()
     emulator = Emulator(EmulatorSettings(admin_port=0))
     emulator.start()
-    assert time.perf_counter() - started < 0.1
     connection = keep_alive(emulator)
     assert ask(connection, over_http(emulator)).status == 200
     emulator.stop()
@@ -125,7 +135,7 @@ def test_five_hundred_connections_at_once_fit_the_queue_and_are_all_served(emula
     with ExitStack() as stack:
         stack.callback(server.stop)
         address = server.server_address[:2]
-        connections = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(count)]
+        connections = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(count)]
         for connection in connections:
             connection.sendall(raw_request(client.request("ListKeys", {})))
         server.start()
@@ -172,10 +182,7 @@ def test_two_hundred_connections_at_once_are_all_served(listening: Emulator, htt
         statuses = list(pool.map(lambda _: http_client.call("ListKeys").status, range(200)))
     assert statuses == [200] * 200
     assert listening.calls["ListKeys"] == 200
-    ends_at = time.monotonic() + 5  # a request counts until its thread has flushed the answer that the client has read
-    while listening.in_flight and time.monotonic() < ends_at:
-        time.sleep(0.01)
-    assert listening.in_flight == 0
+    wait_until(lambda: listening.in_flight == 0)  # each counts until its thread has flushed what the client has read
 
 
 def test_parallel_imports_of_other_material_bind_exactly_one(listening: Emulator) -> None:

@@ -203,10 +203,10 @@ def test_delay_holds_the_answer_back(client: Client, emulator: Emulator) -> None
 
 def test_delay_before_lets_an_import_land_after_the_client_has_gone(listening: Emulator) -> None:
     key_id = listening.create_key()
-    listening.faults.add(Fault(operation="ImportKeyMaterial", action="delay", delay_seconds=1.0))
+    listening.faults.add(Fault(operation="ImportKeyMaterial", action="delay", delay_seconds=2.0))
     with pytest.raises(TimeoutError):
         import_material(over_http(listening, timeout=0.1), key_id)
-    assert listening.in_flight == 1
+    wait_until(lambda: listening.in_flight == 1)
     assert listening.key_state(key_id) == "PendingImport"
     wait_until(lambda: listening.in_flight == 0)
     assert listening.key_state(key_id) == "Enabled"

@@ -61,6 +61,7 @@ def test_held_call_lands_after_its_client_was_killed(listening: Emulator) -> Non
     listening.faults.add(Fault(operation=IMPORT, action="hold"))
     with pytest.raises(TimeoutError):
         import_material(over_http(listening, timeout=0.2), key_id)
+    listening.wait_until_held()
     assert (listening.held, listening.bound_material(key_id)) == ([IMPORT], None)
     listening.release_held()
     wait_until(lambda: listening.bound_material(key_id) == MATERIAL)
@@ -120,13 +121,12 @@ def test_late_call_lands_by_itself(listening: Emulator, http_client: Client) -> 
     started = time.perf_counter()
     with pytest.raises(http.client.RemoteDisconnected):
         import_material(http_client, key_id)
-    assert listening.bound_material(key_id) is None
     wait_until(lambda: listening.bound_material(key_id) == MATERIAL)
-    assert 0.3 <= time.perf_counter() - started < 2
+    assert time.perf_counter() - started >= 0.3
 
 
 def test_late_calls_land_in_the_order_they_fall_due(listening: Emulator, http_client: Client) -> None:
-    for skip, seconds in enumerate((0.6, 0.2)):
+    for skip, seconds in enumerate((1.6, 0.2)):
         listening.faults.add(Fault(operation="CreateKey", action="late", late_seconds=seconds, skip=skip))
     for description in ("slow", "fast"):
         with pytest.raises(http.client.RemoteDisconnected):
@@ -228,12 +228,12 @@ def test_call_that_another_fault_broke_is_not_sent_late(
 
 
 def test_late_call_outlives_a_stop_and_lands_after_the_next_start() -> None:
-    emulator = Emulator(EmulatorSettings(faults=(Fault(operation="CreateKey", action="late", late_seconds=0.5),)))
+    emulator = Emulator(EmulatorSettings(faults=(Fault(operation="CreateKey", action="late", late_seconds=1.5),)))
     threads = set(threading.enumerate())
     with emulator, pytest.raises(http.client.RemoteDisconnected):
         over_http(emulator).call("CreateKey")
     assert set(threading.enumerate()) <= threads
-    time.sleep(0.6)
+    time.sleep(1.6)
     assert (emulator.under_way, emulator.created_key_ids) == (["CreateKey"], [])
     with emulator:
         wait_until(lambda: len(emulator.created_key_ids) == 1)

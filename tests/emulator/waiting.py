@@ -3,7 +3,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     pause = threading.Event()
     deadline = time.monotonic() + seconds
     while not condition():

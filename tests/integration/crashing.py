@@ -30,7 +30,7 @@ from tests.unit.receipts.support import key_file
 ROOT = Path(__file__).parents[2]
 NEW_KEY = types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256)
 _POLL_SECONDS = 0.01
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 60.0
 _CALL_SECONDS = 8.0
 _LONGEST_WAIT_SECONDS = 0.5
 

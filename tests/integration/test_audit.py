@@ -28,6 +28,7 @@ from tests.unit.audit.support import event, make_log
 
 NEW_KEY = types_pb2.NewKey(key_spec=types_pb2.KEY_SPEC_AES_256)
 PAGE = 4096
+ANSWERED_SECONDS = 10.0  # a disk that is full stays so: who waits for it does not answer at all
 CHANGES = {"CreateKey", "CreateAlias", "GetParametersForImport", "ImportKeyMaterial", "ScheduleKeyDeletion"}
 
 
@@ -64,10 +65,10 @@ def fill_up(disk: SmallDisk, client: KeyBrokerClient, file: Path, *, least: int 
 def check_healthy(broker: RunningBroker) -> dict[str, Any]:
     """What readiness says, after everything that tells of health said yes."""
     with grpc.insecure_channel(broker.address) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=ANSWERED_SECONDS)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    assert requests.get(f"{broker.http_url}/livez", timeout=1).status_code == 200
-    ready = requests.get(f"{broker.http_url}/readyz", timeout=1)
+    assert requests.get(f"{broker.http_url}/livez", timeout=ANSWERED_SECONDS).status_code == 200
+    ready = requests.get(f"{broker.http_url}/readyz", timeout=ANSWERED_SECONDS)
     assert ready.status_code == 200
     told: dict[str, Any] = ready.json()
     return told
@@ -102,7 +103,7 @@ def test_full_disk_lets_no_change_begin_and_says_why_until_there_is_space(
         assert "audit log" in error.message
     assert not {call.operation for call in emulator.call_log} & CHANGES
     assert check_healthy(broker)["audit"] == "failing"
-    metrics = requests.get(f"{broker.http_url}/metrics", timeout=1).text
+    metrics = requests.get(f"{broker.http_url}/metrics", timeout=ANSWERED_SECONDS).text
     assert 'keybroker_import_failures_total{reason="AUDIT_UNAVAILABLE"} 2.0' in metrics
     disk.clear()
     broker.client.import_external_key(key_id=key_id, request_id=request_id)
@@ -250,7 +251,10 @@ def test_start_on_a_full_disk_with_an_earlier_log_is_told_and_tried_again_withou
 
 def gauges(broker: RunningBroker) -> tuple[float, float]:
     """keybroker_audit_failing and keybroker_audit_events_waiting."""
-    told = dict(line.rsplit(" ", 1) for line in requests.get(f"{broker.http_url}/metrics", timeout=1).text.splitlines())
+    told = dict(
+        line.rsplit(" ", 1)
+        for line in requests.get(f"{broker.http_url}/metrics", timeout=ANSWERED_SECONDS).text.splitlines()
+    )
     return float(told["keybroker_audit_failing"]), float(told["keybroker_audit_events_waiting"])
 
 

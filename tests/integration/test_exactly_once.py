@@ -45,11 +45,11 @@ def reason_of(error: grpc.RpcError) -> str:
 
 
 def recorded(stub: KeyBrokerServiceStub, request_id: str) -> pb.GetImportResponse:
-    answer: pb.GetImportResponse = stub.GetImport(pb.GetImportRequest(request_id=request_id), timeout=5)
+    answer: pb.GetImportResponse = stub.GetImport(pb.GetImportRequest(request_id=request_id), timeout=20)
     return answer
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     ends_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends_at
@@ -67,18 +67,19 @@ def imports_counted(broker: RunningBroker) -> dict[str, float]:
 def test_import_that_nobody_waits_for_ends_in_the_background_and_get_import_shows_it(
     emulator: Emulator, broker: RunningBroker, ending: str, target: str
 ) -> None:
-    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="delay", delay_seconds=2))
+    emulator.faults.add(Fault(operation="ImportKeyMaterial", when="after", action="hold"))
     request = request_for(emulator.create_key())
     if target == "new":
         request = pb.ImportExternalKeyRequest(request_id=request.request_id, new_key=NEW_KEY)
     with grpc.insecure_channel(broker.address) as channel:
         stub = stub_of(channel)
-        call = stub.ImportExternalKey.future(request, timeout=1.0 if ending == "past its deadline" else 15)
-        wait_until(lambda: emulator.calls["ImportKeyMaterial"] == 1)
+        call = stub.ImportExternalKey.future(request, timeout=3.0 if ending == "past its deadline" else 15)
+        emulator.wait_until_held()
         if ending == "cancelled":
             call.cancel()
         else:
             assert call.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED}
+        emulator.release_held()
         wait_until(lambda: recorded(stub, request.request_id).state == IMPORTED)
         row = recorded(stub, request.request_id)
         again = stub.ImportExternalKey(request, timeout=10)

@@ -149,7 +149,7 @@ def code_of(channel: grpc.Channel, rpc: str, key_id: str, token: str = "") -> st
 
 def _with_call(method: Any, request: Any, metadata: list[tuple[str, str]]) -> tuple[Any, Any]:
     try:
-        return method.with_call(request, timeout=5, metadata=metadata)
+        return method.with_call(request, timeout=20, metadata=metadata)
     except grpc.RpcError as error:
         return None, error
 

@@ -158,7 +158,7 @@ def call_kms(pki: Pki, port: int) -> None:
 
 
 def call_credentials(pki: Pki, port: int) -> None:
-    connection = Connection(timeout_seconds=2.0, ca_bundle=pki.ca)
+    connection = Connection(timeout_seconds=10.0, ca_bundle=pki.ca)
     with pytest.raises(CredentialsError):
         CredentialsHttp(f"https://localhost:{port}", connection=connection).ask("GET", "/")
 
@@ -175,7 +175,7 @@ def call_broker(pki: Pki, port: int) -> None:
         KeyBrokerClient(f"localhost:{port}", retries=0, credentials=credentials) as broker,
         pytest.raises(KeyBrokerError),
     ):
-        broker.describe_key(key_id=KEY_ID, timeout_seconds=1)
+        broker.describe_key(key_id=KEY_ID, timeout_seconds=10)
 
 
 CALLS = {"KMS": call_kms, "credentials": call_credentials, "issuer": call_issuer, "client library": call_broker}

@@ -77,7 +77,7 @@ class Site:
     def __enter__(self) -> Self:
         access_key = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET)
         settings = EmulatorSettings(
-            region="cn-hangzhou", dkms_instance_ids=(DKMS_INSTANCE_ID,), access_keys=(access_key,)
+            region="cn-hangzhou", dkms_instance_ids=(DKMS_INSTANCE_ID,), access_keys=(access_key,), rsa_key_pool=8
         )
         self.emulator = self._stack.enter_context(Emulator(settings))
         self.process = self._start()

@@ -40,10 +40,8 @@ def hold(site: Site, key_ids: list[str]) -> None:
 def fail(site: Site, key_ids: list[str]) -> None:
     """The KMS takes the material and does not answer in time."""
     site.emulator.faults.add(Fault(operation=IMPORT, when="after", action="delay", delay_seconds=30, count=0))
-    assert {reason_of(answer) for answer in site.imports(key_ids, seconds=2)} <= {
-        "IMPORT_UNRESOLVED",
-        "DEADLINE_EXCEEDED",
-    }
+    reasons = {reason_of(answer) for answer in site.imports(key_ids, seconds=5)}
+    assert reasons <= {"IMPORT_UNRESOLVED", ""}, reasons  # "" where the broker's answer comes too late
     site.emulator.faults.clear()
 
 

@@ -25,6 +25,9 @@ REQUEST_ID = "36c7e41a-3f2c-45f7-9bdd-d1dc1e7e7e06"
 ACCESS_KEY_ID = "LTAIexampleAccessKey0"
 ACCESS_KEY_SECRET = "exampleSecret1234567890abcdefgh"
 
+GIVEN_UP_SECONDS = 20.0  # a client that is still there then is not waited for
+"""More than any call that has to end in time may take, on whatever machine."""
+
 Script = Callable[[socket.socket], None]
 
 
@@ -126,12 +129,26 @@ def replies(body: bytes | object, *, status: int = 200, headers: dict[str, str] 
     return sends(reply_bytes(body, status=status, headers=headers))
 
 
-def drips(first: bytes, *, every_seconds: float, times: int) -> Script:
+def falls_silent(first: bytes = b"") -> Script:
+    """Says this much, and no more until the client goes away."""
+
     def script(connection: socket.socket) -> None:
         connection.sendall(first)
-        for _ in range(times):
+        connection.settimeout(GIVEN_UP_SECONDS)
+        while connection.recv(65536):
+            continue
+
+    return script
+
+
+def drips(first: bytes, piece: bytes = b" ", *, every_seconds: float = 0.1) -> Script:
+    """Says `first`, and then a piece at a time until the client goes away."""
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(first)
+        for _ in range(round(GIVEN_UP_SECONDS / every_seconds)):
             time.sleep(every_seconds)
-            connection.sendall(b" ")
+            connection.sendall(piece)
 
     return script
 
@@ -166,7 +183,7 @@ def credentials(**overrides: str) -> Credentials:
     return Credentials(**({"access_key_id": ACCESS_KEY_ID, "access_key_secret": ACCESS_KEY_SECRET} | overrides))
 
 
-def deadline(seconds: float = 5.0) -> Deadline:
+def deadline(seconds: float = 20.0) -> Deadline:
     return Deadline.after(seconds, monotonic=time.monotonic)
 
 

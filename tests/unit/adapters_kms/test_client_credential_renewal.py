@@ -19,6 +19,7 @@ from keybroker.domain.deadline import Deadline
 from keybroker.domain.errors import BrokerError, KmsError, Reason
 from keybroker.domain.external_key import NewKey
 from keybroker.domain.key_spec import AES_256
+from tests.builders import FakeClock
 from tests.unit.adapters_kms.support import (
     CMK,
     KEY_ID,
@@ -192,7 +193,7 @@ UNPROVED = {
 @pytest.mark.parametrize("script", UNPROVED.values(), ids=UNPROVED)
 def test_what_does_not_prove_that_nothing_was_committed_is_sent_once(script: Any) -> None:
     source = FakeSource()
-    with serving(script) as server, client(server.address, credentials=source, read_timeout_seconds=0.3) as kms:
+    with serving(script) as server, client(server.address, credentials=source) as kms:
         assert not failure(schedule_deletion, kms).committed_nothing
     assert (len(server.requests), source.renewals) == (1, [])
 
@@ -205,13 +206,16 @@ def test_without_other_credentials_the_refusal_is_told() -> None:
 
 
 def test_renewal_that_leaves_no_time_is_the_refusal_and_no_more() -> None:
+    clock = FakeClock()
+
     class Slow(FakeSource):
         def renewed(self, refused: Credentials, *, deadline: Deadline) -> Credentials:
-            time.sleep(deadline.remaining_seconds())
+            clock.advance(deadline.remaining_seconds())
             return NEW
 
     with answering(refused(STALE[0])) as server, client(server.address, credentials=Slow()) as kms:
-        error = failure(lambda kms: kms.describe_key(KEY_ID, deadline=deadline(0.3)), kms)
+        end = Deadline.after(20.0, monotonic=clock.monotonic)
+        error = failure(lambda kms: kms.describe_key(KEY_ID, deadline=end), kms)
     assert error.kms_code == STALE[0]
     assert len(server.requests) == 1
 

@@ -38,7 +38,7 @@ from tests.unit.adapters_kms.test_transport_trust import LOOPBACK, Pki
 pytestmark = pytest.mark.usefixtures("loopback")
 
 OIDC_TOKEN = "canary-oidc.eyJh.bc_-"
-CONNECTION = Connection(timeout_seconds=2.0)
+CONNECTION = Connection(timeout_seconds=10.0)
 ROLE = OidcRole(role_arn=ROLE_ARN, oidc_provider_arn=PROVIDER_ARN, session_name="keybroker", duration_seconds=3600)
 
 
@@ -267,7 +267,7 @@ def test_endpoint_that_is_not_there_is_told(make: Callable[..., Provider]) -> No
 def test_plain_http_goes_to_no_proxy(make: Callable[..., Provider]) -> None:
     with double(metadata_service()) as server:
         server.answer = lambda asked: sts_reply() if asked.method == "POST" else metadata_or_uri(asked)
-        make(server.url, connection=Connection(timeout_seconds=2, proxy="http://127.0.0.1:9")).fetch()
+        make(server.url, connection=Connection(timeout_seconds=10, proxy="http://127.0.0.1:9")).fetch()
 
 
 def metadata_or_uri(asked: Asked) -> Answer:
@@ -284,7 +284,7 @@ def test_environment_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tls_is_verified_against_the_bundle(tmp_path: Path) -> None:
     pki = Pki(tmp_path, LOOPBACK)
     with serving(replies(success()), tls=pki.context) as server:
-        trusting = Connection(timeout_seconds=2, ca_bundle=pki.ca_bundle)
+        trusting = Connection(timeout_seconds=10, ca_bundle=pki.ca_bundle)
         assert uri(f"https://{server.address}", connection=trusting).fetch().credentials.access_key_id == "STS.number1"
         assert failure(uri(f"https://{server.address}")).kind == "connection"
         assert len(server.requests) == 1

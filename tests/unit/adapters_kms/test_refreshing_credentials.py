@@ -118,6 +118,7 @@ def test_fetched_again_a_quarter_of_life_but_at_most_15_minutes_ahead_of_expiry(
 ) -> None:
     world.provider.life_seconds = life
     world.current()
+    eventually(idle)
     world.clock.advance(fetched_after - 0.001)
     assert world.current() == numbered(1)
     assert idle()

@@ -1,11 +1,15 @@
 """A process of its own over a ledger's files: what it prints has returned. `python -m tests.unit.ledger.process`."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from keybroker.domain.attempt import Attempt
+from keybroker.domain.errors import BrokerError, Reason
 from keybroker.ports import CmkHeld, StaleVersion
 from tests.unit.ledger.support import Files, attempt, cmk, prepared
 
@@ -27,7 +31,7 @@ def claim(files: Files, name: str) -> None:
     ledger = files.ledger()
     for number in range(100):
         try:
-            ledger.insert(attempt(f"{name}-{number}", cmk=cmk(f"key-{number}")))
+            _written(partial(ledger.insert, attempt(f"{name}-{number}", cmk=cmk(f"key-{number}"))))
         except CmkHeld:
             _say("held", number)
         else:
@@ -43,11 +47,21 @@ def count(files: Files, name: str) -> None:
             if row is None:
                 raise ValueError(name)
             try:
-                written = ledger.update(replace(row, sends=row.sends + 1))
+                written = _written(partial(ledger.update, replace(row, sends=row.sends + 1)))
             except StaleVersion:
                 continue
             break
         _say(written.version)
+
+
+def _written(write: Callable[[], Attempt]) -> Attempt:
+    """What it returns, once the ledger is free: the other process may be stalled while it holds it."""
+    while True:
+        try:
+            return write()
+        except BrokerError as error:
+            if error.reason is not Reason.LEDGER_UNAVAILABLE:
+                raise
 
 
 def _say(*words: object) -> None:

@@ -194,7 +194,7 @@ def test_who_looks_does_not_wait_for_who_writes(files: Files) -> None:
         found: list[object] = []
         thread = threading.Thread(target=lambda: found.append(ledger.find("jwt:caller", "request-1")))
         thread.start()
-        thread.join(2)
+        thread.join(30)
         assert found == [row]
 
 
@@ -247,4 +247,4 @@ def test_ledger_that_another_process_keeps_locked_fails_soon(files: Files) -> No
         with pytest.raises(BrokerError) as caught:
             ledger.insert(attempt())
         assert caught.value.reason is Reason.LEDGER_UNAVAILABLE
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 4.0  # SQLite's own patience would be 5 s

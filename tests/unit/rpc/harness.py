@@ -125,7 +125,7 @@ class Outcome:
 
 
 async def invoke(
-    channel: aio.Channel, request: Any = b"", *, method: str = DESCRIBE, timeout_seconds: float | None = 5.0
+    channel: aio.Channel, request: Any = b"", *, method: str = DESCRIBE, timeout_seconds: float | None = 20.0
 ) -> Outcome:
     """One call, of a message or of bytes as they are."""
     sent = request if isinstance(request, bytes) else request.SerializeToString()
@@ -142,7 +142,7 @@ def call(  # what a call depends on
     request: Any = b"",
     *,
     method: str = DESCRIBE,
-    timeout_seconds: float | None = 5.0,
+    timeout_seconds: float | None = 20.0,
     metrics: Metrics | None = None,
     default_seconds: float = 15.0,
     max_seconds: float = 20.0,

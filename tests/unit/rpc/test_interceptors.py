@@ -199,7 +199,7 @@ def seconds_given(timeout_seconds: float | None, **limits: float) -> float:
 
 
 def test_deadline_of_the_caller_is_kept_less_the_time_to_answer() -> None:
-    assert 7.0 < seconds_given(8.0) < 8.0  # grpc rounds what goes over the wire
+    assert 4.0 < seconds_given(8.0) < 8.0  # grpc rounds what goes over the wire, and the way takes its time
 
 
 def test_deadline_without_one_of_the_caller_is_the_default() -> None:
@@ -360,8 +360,8 @@ def test_call_that_the_client_gave_up_is_canceled() -> None:
             rpc = channel.unary_unary(DESCRIBE)(b"")
             await here.wait()
             rpc.cancel()
-            await asyncio.wait_for(gone.wait(), 5)
-            async with asyncio.timeout(5):
+            await asyncio.wait_for(gone.wait(), 20)
+            async with asyncio.timeout(20):
                 while not handled(metrics):  # noqa: ASYNC110  # the interceptors learn of it after the handler
                     await asyncio.sleep(0.01)
 

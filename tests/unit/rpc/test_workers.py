@@ -44,7 +44,7 @@ def running(scenario: Callable[[Workers], Coroutine[Any, Any, None]], *, limit: 
 
 async def refusal_of(workers: Workers) -> BrokerError:
     with pytest.raises(BrokerError) as caught:
-        await asyncio.wait_for(workers.run(lambda: "ran"), 1.0)
+        await asyncio.wait_for(workers.run(lambda: "ran"), PATIENCE_SECONDS / 2)
     return caught.value
 
 

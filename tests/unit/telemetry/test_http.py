@@ -142,7 +142,7 @@ def test_probes_are_not_printed(served: Served, capfd: pytest.CaptureFixture[str
 
 def until(log: list[Any]) -> None:
     """Waits for the server's thread to have logged."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not log and time.monotonic() < end:
         time.sleep(0.005)
 
@@ -221,12 +221,17 @@ def test_address_may_be_ipv6() -> None:
         server.stop()
 
 
+def retransmissions(connection: socket.socket) -> int:
+    """How often the kernel sent something again for it, a SYN that was dropped included: linux/tcp.h, tcp_info."""
+    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int(struct.unpack_from("I", told, 100)[0])
+
+
 def test_clients_are_answered_while_others_hold_their_connections(served: Served) -> None:
-    started = time.perf_counter()
     idle = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(100)]
     try:
         assert served.get("/livez")[0] == 200
-        assert time.perf_counter() - started < 0.9  # a connection that the kernel dropped is tried again after a second
+        assert sum(map(retransmissions, idle)) == 0  # it had room for all of them at once
     finally:
         for connection in idle:
             connection.close()

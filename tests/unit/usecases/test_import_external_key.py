@@ -492,7 +492,7 @@ def test_import_waits_for_parameters_that_are_being_fetched_and_uses_no_older_pa
 
     def slowly(*args: object, **options: object) -> object:
         fetching.set()
-        go_on.wait(5)
+        go_on.wait(20)
         return issue(*args, **options)  # type: ignore[arg-type]
 
     world.kms.get_parameters_for_import = slowly  # type: ignore[method-assign,assignment]
