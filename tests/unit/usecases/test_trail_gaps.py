@@ -1,7 +1,8 @@
 """The audit trail where something else fails or changes too: the ledger, an alias, another process."""
 
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import uuid4
 
@@ -186,9 +187,12 @@ def test_events_that_wait_for_the_log_are_counted() -> None:
     assert (world.trail.waiting, world.trail.failing) == (0, False)
 
 
-def test_log_that_hangs_holds_neither_the_recovery_s_thread_nor_a_stop() -> None:
-    world, log = audited()
-    world.trail.take_over(HEAD)
+CHANGE = CmkChange(Change.CANCEL_DELETION, "", "", "", "", CmkName("", "", ""), "")
+
+
+@contextmanager
+def hanging(world: World, log: FakeAuditLog) -> Iterator[None]:
+    """Meanwhile a write is under way that does not end."""
     hangs, goes_on = threading.Event(), threading.Event()
 
     def hang(events: object) -> str:
@@ -197,16 +201,24 @@ def test_log_that_hangs_holds_neither_the_recovery_s_thread_nor_a_stop() -> None
         return HEAD
 
     log.write = hang  # type: ignore[method-assign]
-    change = CmkChange(Change.CANCEL_DELETION, "", "", "", "", CmkName("", "", ""), "")
-    writer = threading.Thread(target=lambda: world.trail.before(change.before("one")))
+    writer = threading.Thread(target=lambda: world.trail.before(CHANGE.before("one")))
     writer.start()
     assert hangs.wait(10)
-    caught_up = threading.Thread(target=world.trail.catch_up, daemon=True)
-    caught_up.start()
-    caught_up.join(5)
-    held = caught_up.is_alive()
-    goes_on.set()
-    writer.join()
+    try:
+        yield
+    finally:
+        goes_on.set()
+        writer.join()
+
+
+def test_log_that_hangs_holds_neither_the_recovery_s_thread_nor_a_stop() -> None:
+    world, log = audited()
+    world.trail.take_over(HEAD)
+    with hanging(world, log):
+        caught_up = threading.Thread(target=world.trail.catch_up, daemon=True)
+        caught_up.start()
+        caught_up.join(5)
+        held = caught_up.is_alive()
     assert not held
 
 
@@ -214,25 +226,12 @@ def test_log_that_hangs_is_told_as_failing_once_a_change_has_waited_in_vain(monk
     monkeypatch.setattr(trail, "_TURN_SECONDS", 0.01)
     world, log = audited()
     world.trail.take_over(HEAD)
-    hangs, goes_on = threading.Event(), threading.Event()
-
-    def hang(events: object) -> str:
-        hangs.set()
-        goes_on.wait(10)
-        return HEAD
-
-    log.write = hang  # type: ignore[method-assign]
-    change = CmkChange(Change.CANCEL_DELETION, "", "", "", "", CmkName("", "", ""), "")
-    writer = threading.Thread(target=lambda: world.trail.before(change.before("one")))
-    writer.start()
-    assert hangs.wait(10)
-    world.trail.deliver()
-    failing_at_first = world.trail.failing
-    with pytest.raises(BrokerError) as caught:
-        world.trail.before(change.before("another"))
-    failing = world.trail.failing
-    goes_on.set()
-    writer.join()
+    with hanging(world, log):
+        world.trail.deliver()
+        failing_at_first = world.trail.failing
+        with pytest.raises(BrokerError) as caught:
+            world.trail.before(CHANGE.before("another"))
+        failing = world.trail.failing
     world.trail.catch_up()
     assert caught.value.reason is Reason.AUDIT_UNAVAILABLE
     assert (failing_at_first, failing, world.trail.failing) == (False, True, False)
