@@ -52,6 +52,9 @@ def audit_verify(options: argparse.Namespace) -> int:
 
 def _shown(text: str) -> bool:
     """Whether all of it was written: a full disk, or a reader that has gone, is no defect of the log."""
+    if sys.stdout is None:
+        print("keybroker: the report can't be written: standard output is closed", file=sys.stderr)
+        return False
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

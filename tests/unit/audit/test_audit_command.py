@@ -116,3 +116,11 @@ def test_report_that_can_not_be_written_is_no_defect(file: Path) -> None:
         2,
         "keybroker: the report can't be written: No space left on device\n",
     )
+
+
+def test_standard_output_that_is_closed_is_no_defect(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["audit", "verify", str(file)]) == 2
+    assert capsys.readouterr().err == "keybroker: the report can't be written: standard output is closed\n"
